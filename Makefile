@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENV := $(VENV)/.installed
-COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
 .PHONY: help
@@ -60,10 +60,11 @@ bench: $(ENV) ## Benchmarks: NAME=kv for one, CHECK=1 to fail when a bar does no
 
 .PHONY: lock
 lock: ## Resolve the locks anew (needs uv)
-	$(COMPILE) --group dev --extra operator --extra example --output-file requirements/dev.txt
-	$(COMPILE) --extra operator --output-file requirements/operator.txt
-	uv pip compile --group go --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --no-annotate --quiet --output-file requirements/go.txt
+	$(COMPILE) pyproject.toml --group dev --extra operator --extra example --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra operator --output-file requirements/operator.txt
+	$(COMPILE) pyproject.toml --extra example --output-file requirements/example.txt
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) --group go --output-file requirements/go.txt
 
 .PHONY: clean
 clean: ## Remove the environment (the cache of binaries stays)
