@@ -1,0 +1,1 @@
+"""The operator: renders named storage backends into one Secret and one run config per stack."""

@@ -1,0 +1,1 @@
+"""Named storage backends for LLM stack servers."""

@@ -1,0 +1,84 @@
+"""The mounted Secret: read whole, and noticed when it is swapped.
+
+The kubelet lays a volume out as files that link into `..data`, itself a link to a timestamped
+directory, and swaps it by renaming a new link over `..data`. One file read is therefore one
+consistent state; plain directories, as people make them by hand, work too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from stackstore.credentials.snapshot import Snapshot
+from stackstore.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "stackstore.json"
+MAX_BYTES = 4 * 1024 * 1024
+"""Secrets end at 1 MiB; anything larger is not one."""
+
+
+class SnapshotDirectory:
+    """One directory with `stackstore.json` in it."""
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.path = Path(directory) / FILE_NAME
+        self._seen: tuple[int, int, int] | None = None
+        self._content: bytes | None = None
+
+    def read(self) -> Snapshot:
+        """Read the snapshot as it is now.
+
+        Raises:
+            ConfigError: there is no such file, or it can't be used.
+        """
+        self._seen = self._stat()
+        self._content = self._bytes()
+        return Snapshot.parse(self._content, str(self.path))
+
+    def read_if_changed(self, *, force: bool = False) -> Snapshot | None:
+        """A new snapshot, or None: nothing new, or nothing usable.
+
+        A file that is gone, cut short or broken is told once in the log and otherwise ignored: what
+        was read before stays in force.
+
+        Args:
+            force: read even if the file looks untouched (a database just refused a login).
+        """
+        seen = self._stat()
+        if seen == self._seen and not force:
+            return None
+        self._seen = seen
+        try:
+            content = self._bytes()
+            if content == self._content:
+                return None
+            self._content = content
+            return Snapshot.parse(content, str(self.path))
+        except ConfigError as error:
+            logger.warning("keeping the last good snapshot: %s", error)
+            return None
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _bytes(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(
+                f"{self.path}: {reason}; mount the stack's Secret as a whole directory (no subPath) "
+                f"so that it holds {FILE_NAME}"
+            ) from None
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"{self.path}: larger than {MAX_BYTES} bytes; this is not a snapshot")
+        return content

@@ -1,0 +1,1 @@
+"""One pool per database and process, whatever names point at it."""
