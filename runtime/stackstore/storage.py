@@ -7,11 +7,20 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
-from stackstore.config import RunConfig, StoreConfig, load
+from stackstore.config import BackendConfig, RunConfig, StoreConfig, load
+from stackstore.config import model as config_model
 from stackstore.credentials.directory import SnapshotDirectory
-from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
+from stackstore.credentials.snapshot import (
+    Login,
+    PoolSettings,
+    PostgresBackend,
+    Snapshot,
+    SqliteBackend,
+    Tls,
+)
 from stackstore.errors import ConfigError, InvalidArgumentError
 from stackstore.kv import KVStore
 from stackstore.pools.databases import Databases, Handle
@@ -105,7 +114,7 @@ class Storage:
         found = self.config.stores.get(name)
         if found is None:
             raise InvalidArgumentError(
-                f"there is no store {name!r} in {self.config.file}; "
+                f"there is no store {name!r} in {self.config.path}; "
                 f"it has {', '.join(sorted(self.config.stores)) or 'none'}"
             )
         if found.family != family:
@@ -115,14 +124,14 @@ class Storage:
         return found
 
     def _handle(self, backend: str, family: str) -> Handle:
-        kind = self.config.types.get(backend)
-        if kind is None:
+        declared = self.config.backends.get(backend)
+        if declared is None:
             raise InvalidArgumentError(
-                f"there is no backend {backend!r} in {self.config.file}; "
-                f"it has {', '.join(sorted(self.config.types))}"
+                f"there is no backend {backend!r} in {self.config.path}; "
+                f"it has {', '.join(sorted(self.config.backends))}"
             )
-        if not kind.startswith(family):
-            raise InvalidArgumentError(f"backend {backend!r} is {kind}, not {family}_…")
+        if declared.family != family:
+            raise InvalidArgumentError(f"backend {backend!r} is {declared.type}, not {family}_…")
         return self._databases[backend]
 
     # -- the snapshot
@@ -169,8 +178,10 @@ async def open(  # noqa: A001 - stackstore.open() reads as it does in the standa
     """
     directory = None if credentials is None else SnapshotDirectory(credentials)
     snapshot = None if directory is None else directory.read()
-    known = frozenset() if snapshot is None else frozenset(snapshot.backends)
-    run_config = load(config, environ, snapshot_backends=known)
+    known = frozenset[str]() if snapshot is None else frozenset(snapshot.backends)
+    run_config = load(
+        config, os.environ if environ is None else environ, snapshot_backends=known
+    )
     storage: Storage
 
     def look_again() -> None:
@@ -187,19 +198,60 @@ async def open(  # noqa: A001 - stackstore.open() reads as it does in the standa
 def _backends(
     config: RunConfig, snapshot: Snapshot | None
 ) -> dict[str, PostgresBackend | SqliteBackend]:
-    """What to serve: the snapshot's word where it has one, the run config's elsewhere."""
+    """What to serve: the snapshot's word where it has one, the run config's elsewhere.
+
+    Raises:
+        ConfigError: the two don't fit together, or a CA can't be read.
+    """
     found: dict[str, PostgresBackend | SqliteBackend] = {}
-    for name, kind in config.types.items():
+    for name, declared in config.backends.items():
         backend = None if snapshot is None else snapshot.backends.get(name)
         if backend is None:
-            backend = config.backends.get(name)
+            backend = _from_config(declared)
         if backend is None:
+            raise ConfigError(f"backend {name!r} is gone from the snapshot, and {config.path} needs it")
+        if backend.type != declared.type:
             raise ConfigError(
-                f"backend {name!r} is gone from the snapshot and the run config relies on it"
-            )
-        if backend.type != kind:
-            raise ConfigError(
-                f"backend {name!r} is {kind} in {config.file} but {backend.type} in the snapshot"
+                f"backend {name!r} is {declared.type} in {config.path} but {backend.type} in the snapshot"
             )
         found[name] = backend
     return found
+
+
+def _from_config(declared: BackendConfig) -> PostgresBackend | SqliteBackend | None:
+    """A backend without a snapshot; None: the run config left it to one."""
+    if isinstance(declared, config_model.SqliteBackend):
+        if declared.db_path is None:
+            return None
+        return SqliteBackend(type=declared.type, path=declared.db_path)
+    connection = declared.connection
+    if connection is None:
+        return None
+    timeout = declared.command_timeout
+    return PostgresBackend(
+        type=declared.type,
+        current=Login(
+            host=connection.host,
+            port=connection.port,
+            database=connection.database,
+            username=connection.username,
+            password=connection.password,
+        ),
+        tls=Tls(mode=connection.ssl_mode, ca=_pem(declared.name, connection.ca_path)),
+        pool=PoolSettings(
+            size=declared.pool_size,
+            max_overflow=declared.max_overflow,
+            recycle_seconds=declared.pool_recycle,
+        ),
+        statement_timeout_seconds=None if timeout is None else max(1, round(timeout)),
+    )
+
+
+def _pem(backend: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not PEM text"
+        raise ConfigError(f"backend {backend!r}: its CA {path} can't be read: {reason}") from None

@@ -1,0 +1,307 @@
+"""StorageBackend: one database, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from stackstore_operator.api.conditions import Condition
+from stackstore_operator.api.part import (
+    MAX_INT32,
+    DataKey,
+    NamespaceName,
+    ObjectMeta,
+    ObjectName,
+    Part,
+    rules,
+)
+
+
+def _config(*pairs: tuple[str, str]) -> ConfigDict:
+    return ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        json_schema_extra=rules(*pairs),
+    )
+
+
+BackendType = Literal["kv_sqlite", "sql_sqlite", "kv_postgres", "sql_postgres"]
+Seconds = Annotated[int, Field(ge=1, le=86_400)]
+
+
+class CaRef(Part):
+    """Where the certificate authority is."""
+
+    kind: Annotated[
+        Literal["ConfigMap", "Secret"], Field(description="ConfigMap or Secret, in this namespace.")
+    ] = "ConfigMap"
+    name: Annotated[ObjectName, Field(description="The object's name.")]
+    key: Annotated[DataKey, Field(description="The key whose value is PEM text.")] = "ca.crt"
+
+
+class Tls(Part):
+    """How connections are protected, in libpq's meaning."""
+
+    mode: Annotated[
+        Literal["Disable", "Require", "VerifyCA", "VerifyFull"],
+        Field(
+            description="Disable: none. Require: encrypted, nothing checked. VerifyCA: the server's "
+            "certificate chain is checked. VerifyFull: the host's name as well."
+        ),
+    ] = "Require"
+    ca_ref: Annotated[
+        CaRef | None,
+        Field(
+            description="The authority to trust; without it those of the system, or of the Secret's "
+            "`ca.crt` when it has one."
+        ),
+    ] = None
+
+
+class Pool(Part):
+    """The pool of each server process. Waiting and ages are in seconds."""
+
+    size: Annotated[int, Field(ge=1, le=10_000, description="Connections that may stay open.")] = 10
+    max_overflow: Annotated[
+        int, Field(ge=0, le=10_000, description="Connections beyond `size` under load.")
+    ] = 20
+    recycle_seconds: Annotated[
+        int,
+        Field(ge=-1, le=MAX_INT32, description="Age at which a connection is renewed; -1: never."),
+    ] = 3600
+    acquire_timeout_seconds: Annotated[
+        Seconds, Field(description="How long a request waits for a connection before it fails.")
+    ] = 30
+
+
+class Postgres(Part):
+    """Where the database is. What is absent here comes from the Secret."""
+
+    model_config = _config(
+        (
+            "!has(self.host) || !self.host.contains('://')",
+            "`host` must be a host name or an address, without a scheme",
+        ),
+        (
+            "!has(self.host) || self.host.startsWith('/') || !self.host.contains('/')",
+            "`host` must be a host name or an address; write the database in `database`",
+        ),
+        (
+            "!has(self.host) || !self.host.matches('^[^:]+:[0-9]+$')",
+            "`host` must not hold the port; write it in `port`",
+        ),
+    )
+    host: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[^\s@?#\[\]]+$",
+            description="Host name, IPv4 or IPv6 address (without brackets), or a socket's directory.",
+        ),
+    ] = None
+    port: Annotated[int | None, Field(ge=1, le=65_535, description="5432 when nobody says.")] = None
+    database: Annotated[
+        str | None, Field(min_length=1, max_length=63, description="The database's name.")
+    ] = None
+    tls: Annotated[Tls, Field(description="How connections are protected.")] = Tls()
+    pooler: Annotated[
+        Literal["None", "Session", "Transaction"],
+        Field(description="What stands between: a pooler such as pgbouncer, and its mode."),
+    ] = "None"
+    pool: Annotated[Pool, Field(description="The pool of each server process.")] = Pool()
+    statement_timeout_seconds: Annotated[
+        Seconds | None, Field(description="How long a statement may run; without it, no bound.")
+    ] = None
+
+
+class Sqlite(Part):
+    """A file on a volume of the pod."""
+
+    path: Annotated[
+        str,
+        Field(
+            min_length=2,
+            max_length=1024,
+            pattern=r"^/[^\x00-\x1f\x7f$]*[^/\x00-\x1f\x7f$]$",
+            description="Absolute path of the file in the server's container.",
+        ),
+    ]
+
+
+class SecretRef(Part):
+    """A Secret of the same namespace."""
+
+    name: Annotated[ObjectName, Field(description="The Secret's name.")]
+
+
+class CredentialKeys(Part):
+    """Which key of the Secret holds what. Unnamed ones are found by well-known names."""
+
+    username: Annotated[DataKey | None, Field(description="Key of the user's name.")] = None
+    password: Annotated[DataKey | None, Field(description="Key of the password.")] = None
+    host: Annotated[DataKey | None, Field(description="Key of the host.")] = None
+    port: Annotated[DataKey | None, Field(description="Key of the port.")] = None
+    database: Annotated[DataKey | None, Field(description="Key of the database's name.")] = None
+    uri: Annotated[DataKey | None, Field(description="Key of a postgresql:// URI.")] = None
+    ca: Annotated[DataKey | None, Field(description="Key of the authority's PEM text.")] = None
+
+
+class Credentials(Part):
+    """The login."""
+
+    secret_ref: Annotated[
+        SecretRef, Field(description="The one Secret to update when the password rotates.")
+    ]
+    keys: Annotated[
+        CredentialKeys, Field(description="Names of its keys, where they are not the usual ones.")
+    ] = CredentialKeys()
+
+
+class Rotation(Part):
+    """What happens to a login that was replaced."""
+
+    grace_seconds: Annotated[
+        int,
+        Field(
+            ge=0, le=604_800, description="How long pods may still fall back on the earlier one."
+        ),
+    ] = 300
+
+
+class LabelSelector(Part):
+    """Labels that a namespace must have."""
+
+    match_labels: Annotated[
+        dict[str, Annotated[str, Field(max_length=63)]],
+        Field(max_length=32, description="All of these labels, with these values."),
+    ] = {}
+
+
+class AllowedNamespaces(Part):
+    """Whose bindings may use this backend."""
+
+    model_config = _config(
+        (
+            "(self.from == 'Selector') == has(self.selector)",
+            "`selector` must be given when `from` is 'Selector', and only then",
+        ),
+    )
+    from_: Annotated[
+        Literal["Same", "All", "Selector"],
+        Field(
+            alias="from",
+            description="Same: this namespace. All: every one. Selector: those with the labels.",
+        ),
+    ] = "Same"
+    selector: Annotated[LabelSelector | None, Field(description="Which namespaces, by label.")] = (
+        None
+    )
+
+
+class Verification(Part):
+    """Whether the operator tries the login itself."""
+
+    mode: Annotated[
+        Literal["Connect", "None"],
+        Field(description="Connect: log in and out. None: for databases it can't reach."),
+    ] = "Connect"
+    period_seconds: Annotated[
+        int, Field(ge=10, le=86_400, description="Time between two tries.")
+    ] = 300
+
+
+class StorageBackendSpec(Part):
+    """One database."""
+
+    model_config = _config(
+        (
+            "self.type.endsWith('_postgres') == has(self.postgres)",
+            "`postgres` must be given when `type` is 'kv_postgres' or 'sql_postgres', and only then",
+        ),
+        (
+            "self.type.endsWith('_sqlite') == has(self.sqlite)",
+            "`sqlite` must be given when `type` is 'kv_sqlite' or 'sql_sqlite', and only then",
+        ),
+        (
+            "self.type.endsWith('_postgres') == has(self.credentials)",
+            "`credentials` must be given for a Postgres backend, and must not be for SQLite",
+        ),
+        ("self.type == oldSelf.type", "`type` must not change; make a new backend"),
+    )
+    type: Annotated[BackendType, Field(description="The server's own name of the type.")]
+    postgres: Annotated[Postgres | None, Field(description="For kv_postgres and sql_postgres.")] = (
+        None
+    )
+    sqlite: Annotated[Sqlite | None, Field(description="For kv_sqlite and sql_sqlite.")] = None
+    credentials: Annotated[Credentials | None, Field(description="The login, for Postgres.")] = None
+    rotation: Annotated[
+        Rotation, Field(description="What happens to a login that was replaced.")
+    ] = Rotation()
+    max_connections: Annotated[
+        int | None,
+        Field(ge=1, le=1_000_000, description="What all consumers together may hold."),
+    ] = None
+    allowed_namespaces: Annotated[
+        AllowedNamespaces, Field(description="Whose bindings may use this backend.")
+    ] = AllowedNamespaces()
+    verification: Annotated[
+        Verification, Field(description="Whether the operator tries the login itself.")
+    ] = Verification()
+
+
+class StorageBackendStatus(Part):
+    """What is so, as far as the operator knows."""
+
+    observed_generation: Annotated[
+        int, Field(ge=0, description="The metadata.generation that was looked at.")
+    ] = 0
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=16,
+            description="Ready, Accepted, CredentialsResolved, Verified, Adopted.",
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = []
+    bindings: Annotated[
+        int, Field(ge=0, description="How many bindings refer to this backend and may.")
+    ] = 0
+    revision: Annotated[
+        str,
+        Field(max_length=8, description="Names the current login and address; 8 hex digits."),
+    ] = ""
+    server_version: Annotated[
+        str, Field(max_length=64, description="As the database says; empty until verified.")
+    ] = ""
+
+
+class StorageBackend(Part):
+    """One database of a namespace, declared once and referred to by name."""
+
+    metadata: ObjectMeta
+    spec: StorageBackendSpec
+    status: StorageBackendStatus = StorageBackendStatus()
+
+    @classmethod
+    def from_object(cls, data: dict[str, Any]) -> StorageBackend:
+        """From the JSON of the API server.
+
+        Raises:
+            pydantic.ValidationError: it is not one (an older schema let it in).
+        """
+        return cls.model_validate(data)
+
+
+def allows(backend: StorageBackend, namespace: NamespaceName) -> bool:
+    """Whether the backend's owner lets bindings of `namespace` use it."""
+    if namespace == backend.metadata.namespace:
+        return True
+    return backend.spec.allowed_namespaces.from_ == "All"

@@ -1,0 +1,38 @@
+"""What the schema has and this release does not do yet. It is refused by name, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.binding import StoreBinding
+
+
+def unsupported(obj: StorageBackend | StoreBinding) -> list[str]:
+    """The fields of an object that ask for something that isn't there yet, each with its path."""
+    if isinstance(obj, StorageBackend):
+        return list(_of_backend(obj))
+    return list(_of_binding(obj))
+
+
+def _of_backend(backend: StorageBackend) -> Iterator[str]:
+    spec = backend.spec
+    if spec.max_connections is not None:
+        yield "`spec.maxConnections`"
+    if spec.allowed_namespaces.from_ == "Selector":
+        yield "`spec.allowedNamespaces.from: Selector`"
+    if spec.postgres is not None and spec.postgres.pooler == "Transaction":
+        yield "`spec.postgres.pooler: Transaction`"
+
+
+def _of_binding(binding: StoreBinding) -> Iterator[str]:
+    spec = binding.spec
+    if spec.consumers:
+        yield "`spec.consumers`"
+    if spec.rollout is not None and spec.rollout.strategy == "Restart":
+        yield "`spec.rollout.strategy: Restart`"
+    for store in spec.stores:
+        if store.retention_seconds is not None:
+            yield f"`spec.stores[{store.name}].retentionSeconds`"
+        if store.durability is not None and store.durability.mode == "Journal":
+            yield f"`spec.stores[{store.name}].durability.mode: Journal`"
