@@ -1,0 +1,262 @@
+"""Objects as plain JSON: get, list, create, server-side apply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+logger = logging.getLogger(__name__)
+
+FIELD_MANAGER = "stackstore-operator"
+REQUEST_TIMEOUT_SECONDS = 15
+_DELAYS = (0.1, 0.3, 1.0, 2.0)
+_WORTH_RETRYING = {429, 500, 502, 503, 504}
+_NOTHING: Mapping[str, str] = {}
+
+Object = dict[str, Any]
+
+RESOURCES = {
+    "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storagebackends",
+    "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storebindings",
+    "Secret": "api/v1/namespaces/{namespace}/secrets",
+    "ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
+    "Event": "api/v1/namespaces/{namespace}/events",
+}
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be asked."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """A connection to one API server."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._base = api.configuration.host.rstrip("/")
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None) -> Client:
+        """From a kubeconfig file, or as the pod's service account.
+
+        Raises:
+            ApiError: neither can be used.
+        """
+        configuration = client.Configuration()
+        try:
+            if kubeconfig is not None:
+                await config.load_kube_config(
+                    config_file=str(kubeconfig), client_configuration=configuration
+                )
+            else:
+                config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise ApiError(0, f"no way to the API server: {error}; give --kubeconfig") from None
+        configuration.retries = None
+        return cls(client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._api.close()
+
+    # -- objects
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The object, or None when there is none."""
+        try:
+            return await self._request("GET", _path(kind, namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def create(self, obj: Mapping[str, Any]) -> Object | None:
+        """Create an object; None when one of that name exists."""
+        metadata = obj["metadata"]
+        path = _path(obj["kind"], metadata["namespace"])
+        try:
+            return await self._request(
+                "POST", path, body=obj, query={"fieldManager": FIELD_MANAGER}
+            )
+        except ApiError as error:
+            if error.status == 409:
+                return None
+            raise
+
+    async def apply(self, obj: Mapping[str, Any], *, subresource: str = "") -> Object:
+        """Server-side apply: what is said here is so; what others said elsewhere stays.
+
+        Raises:
+            ApiError: among others 409 when `metadata.uid` names an object that is gone.
+        """
+        metadata = obj["metadata"]
+        path = _path(obj["kind"], metadata["namespace"], metadata["name"])
+        if subresource:
+            path += f"/{subresource}"
+        return await self._request(
+            "PATCH",
+            path,
+            body=obj,
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            content_type="application/apply-patch+yaml",
+        )
+
+    # -- watching metadata
+
+    async def list_metadata(self, kind: str, namespace: str | None) -> tuple[list[Object], str]:
+        """All objects of a kind by their metadata, and the version to watch from."""
+        found: list[Object] = []
+        page = ""
+        while True:
+            query = {"limit": "500", **({"continue": page} if page else {})}
+            answer = await self._request(
+                "GET",
+                _all(kind, namespace),
+                query=query,
+                accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            )
+            found += [_slim(item) for item in answer["items"]]
+            page = answer["metadata"].get("continue", "")
+            if not page:
+                return found, answer["metadata"]["resourceVersion"]
+
+    async def watch_metadata(
+        self, kind: str, namespace: str | None, since: str, *, seconds: int
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Changes since a version, as (type, metadata); ends after `seconds`.
+
+        Raises:
+            ApiError: 410 when the version is too old: list again.
+        """
+        query = {
+            "watch": "true",
+            "resourceVersion": since,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        headers = await self._headers()
+        headers["Accept"] = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        response = await self._raw(
+            "GET",
+            f"{self._base}/{_all(kind, namespace)}?{urlencode(query)}",
+            headers,
+            None,
+            # Bookmarks come about every minute: a silence much longer is a dead connection.
+            aiohttp.ClientTimeout(total=seconds + 10, sock_connect=5, sock_read=90),
+        )
+        try:
+            if response.status >= 400:
+                raise ApiError(response.status, f"watching {kind}: HTTP {response.status}")
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ApiError(event["object"].get("code", 500), f"watching {kind}")
+                yield event["type"], _slim(event["object"])
+        finally:
+            response.close()
+
+    # -- inside
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] = _NOTHING,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Object:
+        url = f"{self._base}/{path}" + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body)
+        for delay in (*_DELAYS, None):
+            headers = {**await self._headers(), "Content-Type": content_type, "Accept": accept}
+            try:
+                response = await self._raw(
+                    method, url, headers, data, aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+                )
+                async with response:
+                    text = await response.text()
+                    status = response.status
+            except (aiohttp.ClientError, TimeoutError) as error:
+                failure = ApiError(0, f"{method} {path}: {type(error).__name__}")
+            else:
+                if status < 400:
+                    answer: Object = json.loads(text)
+                    return answer
+                failure = ApiError(status, f"{method} {path}: {_message(text)}")
+                if status not in _WORTH_RETRYING:
+                    raise failure
+            # A create that was answered by silence may have happened; asking again then gives 409,
+            # which the caller takes for "exists" and looks at.
+            if delay is None:
+                raise failure
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")
+
+    async def _headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {"User-Agent": FIELD_MANAGER}
+        configuration = self._api.configuration
+        # Asked each time: a service account's token is renewed in its file.
+        if configuration.refresh_api_key_hook is not None:
+            result = configuration.refresh_api_key_hook(configuration)
+            if asyncio.iscoroutine(result):
+                await result
+        token = configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        return headers
+
+    async def _raw(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: str | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind of time-out
+    ) -> aiohttp.ClientResponse:
+        rest = self._api.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its documented hook
+        session: aiohttp.ClientSession = rest.pool_manager
+        return await session.request(method, url, headers=headers, data=data, timeout=timeout)
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    path = RESOURCES[kind].format(namespace=quote(namespace))
+    return f"{path}/{quote(name)}" if name else path
+
+
+def _all(kind: str, namespace: str | None) -> str:
+    if namespace is not None:
+        return _path(kind, namespace)
+    return RESOURCES[kind].replace("namespaces/{namespace}/", "")
+
+
+def _slim(item: Object) -> Object:
+    """Metadata without annotations: `kubectl apply` keeps a copy of Secrets in one of them."""
+    metadata = item["metadata"]
+    return {
+        key: metadata[key]
+        for key in ("name", "namespace", "uid", "resourceVersion", "labels")
+        if key in metadata
+    }
+
+
+def _message(text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return "an answer that is not a Status"
