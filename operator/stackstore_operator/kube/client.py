@@ -57,11 +57,11 @@ class Client:
         configuration = client.Configuration()
         try:
             if kubeconfig is not None:
-                await config.load_kube_config(
+                await config.load_kube_config(  # type: ignore[no-untyped-call]  # the client has no types here
                     config_file=str(kubeconfig), client_configuration=configuration
                 )
             else:
-                config.load_incluster_config(client_configuration=configuration)
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # likewise
         except config.ConfigException as error:
             raise ApiError(0, f"no way to the API server: {error}; give --kubeconfig") from None
         configuration.retries = None
@@ -69,7 +69,7 @@ class Client:
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]  # likewise
 
     # -- objects
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Read everything, decide purely, write what differs."""

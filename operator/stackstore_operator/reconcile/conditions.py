@@ -1,0 +1,59 @@
+"""Conditions as API conventions want them: the transition time moves only with the status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from stackstore_operator.api.conditions import Condition, Reason, Status
+
+_MAX_MESSAGE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is said of one condition type, before its times."""
+
+    type: str
+    status: Status
+    reason: Reason
+    message: str = ""
+
+
+def timed(
+    said: Iterable[Said], before: Iterable[Condition], generation: int, now: int
+) -> list[Condition]:
+    """The conditions to write."""
+    known = {condition.type: condition for condition in before}
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for one in said:
+        old = known.get(one.type)
+        unchanged = old is not None and old.status == one.status
+        conditions.append(
+            Condition(
+                type=one.type,
+                status=one.status,
+                observed_generation=generation,
+                last_transition_time=old.last_transition_time if old and unchanged else stamp,
+                reason=str(one.reason),
+                message=one.message[:_MAX_MESSAGE],
+            )
+        )
+    return conditions
+
+
+def summary(parts: Iterable[Said]) -> Said:
+    """Ready: True when every part is; else it repeats the first that isn't, False before Unknown."""
+    parts = list(parts)
+    for status in ("False", "Unknown"):
+        for part in parts:
+            if part.status == status:
+                return Said("Ready", part.status, part.reason, part.message)
+    return Said("Ready", "True", Reason.READY)
+
+
+def not_yet(type_: str) -> Said:
+    """A condition whose truth this release can't know."""
+    return Said(type_, "Unknown", Reason.NOT_YET_SUPPORTED, "this release does not look yet")

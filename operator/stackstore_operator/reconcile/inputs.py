@@ -1,0 +1,50 @@
+"""Everything one decision is made from, read beforehand and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.binding import StoreBinding
+
+Key = tuple[str, str]
+"""(namespace, name)"""
+
+
+@dataclass(frozen=True)
+class StackInputs:
+    """What is known about one stack.
+
+    Attributes:
+        backends: those that its bindings refer to; absent ones have no entry.
+        secrets: decoded data of the Secrets that those backends name (and of CAs); absent: no entry.
+        config_maps: data of base configs and CAs; absent: no entry.
+        config_map: the stack's own ConfigMap as it is in the cluster, or None.
+        secret: the stack's own Secret as it is in the cluster, or None.
+        key: what revisions are computed with.
+        now: epoch seconds.
+    """
+
+    namespace: str
+    stack: str
+    bindings: tuple[StoreBinding, ...]
+    backends: Mapping[Key, StorageBackend]
+    secrets: Mapping[Key, Mapping[str, bytes]]
+    config_maps: Mapping[Key, Mapping[str, str]]
+    config_map: Mapping[str, Any] | None
+    secret: Mapping[str, Any] | None
+    key: bytes = field(repr=False)
+    now: int = 0
+
+
+@dataclass(frozen=True)
+class BackendInputs:
+    """What is known about one backend."""
+
+    backend: StorageBackend
+    secrets: Mapping[Key, Mapping[str, bytes]]
+    config_maps: Mapping[Key, Mapping[str, str]]
+    bindings: int
+    key: bytes = field(repr=False)

@@ -1,0 +1,88 @@
+"""The Secret's keys: one snapshot for our runtime, the same as environment for stock servers."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from stackstore.credentials.snapshot import (
+    PostgresBackend,
+    Snapshot,
+    SqliteBackend,
+    StoreSettings,
+    TlsMode,
+)
+from stackstore_operator.render.model import (
+    SNAPSHOT_KEY,
+    STORAGE_MOUNT,
+    ResolvedStack,
+    environment_prefix,
+)
+
+_SSL_MODES: dict[TlsMode, str] = {
+    "Disable": "disable",
+    "Allow": "allow",
+    "Prefer": "prefer",
+    "Require": "require",
+    "VerifyCA": "verify-ca",
+    "VerifyFull": "verify-full",
+}
+
+
+def data(stack: ResolvedStack, revision: str) -> dict[str, bytes]:
+    """Every key of the Secret; the same input gives the same bytes."""
+    snapshot = Snapshot(
+        stack_id=stack.stack_id,
+        revision=revision,
+        backends=dict(stack.backends),
+        stores={
+            store.name: StoreSettings(
+                max_write_queue_size=store.max_write_queue_size, num_writers=store.num_writers
+            )
+            for store in stack.stores
+            if store.max_write_queue_size is not None or store.num_writers is not None
+        },
+    )
+    return of_snapshot(snapshot)
+
+
+def of_snapshot(snapshot: Snapshot) -> dict[str, bytes]:
+    """The keys that go with a snapshot."""
+    found = {SNAPSHOT_KEY: snapshot.to_bytes()}
+    for name, backend in sorted(snapshot.backends.items()):
+        if not isinstance(backend, SqliteBackend):
+            found |= {key: text.encode() for key, text in _keys(name, backend, snapshot).items()}
+    return found
+
+
+def _keys(name: str, backend: PostgresBackend, snapshot: Snapshot) -> dict[str, str]:
+    prefix = environment_prefix(name)
+    login = backend.current
+    found = {
+        f"{prefix}_URL": url(name, backend, snapshot.stack_id),
+        f"{prefix}_HOST": login.host,
+        f"{prefix}_PORT": str(login.port),
+        f"{prefix}_DATABASE": login.database,
+        f"{prefix}_USER": login.username,
+        f"{prefix}_PASSWORD": login.password.get_secret_value() if login.password else "",
+        f"{prefix}_POOL_SIZE": str(backend.pool.size),
+        f"{prefix}_MAX_OVERFLOW": str(backend.pool.max_overflow),
+    }
+    if backend.tls.ca is not None:
+        found[f"{name}.ca.crt"] = backend.tls.ca
+    return found
+
+
+def url(name: str, backend: PostgresBackend, stack_id: str) -> str:
+    """A connection string that asyncpg and the server take apart into the same parts again."""
+    login = backend.current
+    host = f"[{login.host}]" if ":" in login.host else quote(login.host, safe="")
+    password = login.password.get_secret_value() if login.password else ""
+    options = {"sslmode": _SSL_MODES[backend.tls.mode]}
+    if backend.tls.ca is not None and backend.tls.mode in ("VerifyCA", "VerifyFull"):
+        options["sslrootcert"] = f"{STORAGE_MOUNT}/{name}.ca.crt"
+    options["application_name"] = f"stackstore:{login.revision}:{stack_id}"
+    user = f"{quote(login.username, safe='')}:{quote(password, safe='')}"
+    return (
+        f"postgresql://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
+        f"?{urlencode(options, quote_via=quote, safe='/')}"
+    )
