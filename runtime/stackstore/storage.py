@@ -7,20 +7,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 
-from stackstore.config import BackendConfig, RunConfig, StoreConfig, load
-from stackstore.config import model as config_model
+from stackstore.config import RunConfig, StoreConfig, load
 from stackstore.credentials.directory import SnapshotDirectory
-from stackstore.credentials.snapshot import (
-    Login,
-    PoolSettings,
-    PostgresBackend,
-    Snapshot,
-    SqliteBackend,
-    Tls,
-)
+from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
 from stackstore.errors import ConfigError, InvalidArgumentError
 from stackstore.kv import KVStore
 from stackstore.pools.databases import Databases, Handle
@@ -114,7 +105,7 @@ class Storage:
         found = self.config.stores.get(name)
         if found is None:
             raise InvalidArgumentError(
-                f"there is no store {name!r} in {self.config.path}; "
+                f"there is no store {name!r} in {self.config.file}; "
                 f"it has {', '.join(sorted(self.config.stores)) or 'none'}"
             )
         if found.family != family:
@@ -124,14 +115,14 @@ class Storage:
         return found
 
     def _handle(self, backend: str, family: str) -> Handle:
-        declared = self.config.backends.get(backend)
+        declared = self.config.types.get(backend)
         if declared is None:
             raise InvalidArgumentError(
-                f"there is no backend {backend!r} in {self.config.path}; "
-                f"it has {', '.join(sorted(self.config.backends))}"
+                f"there is no backend {backend!r} in {self.config.file}; "
+                f"it has {', '.join(sorted(self.config.types))}"
             )
-        if declared.family != family:
-            raise InvalidArgumentError(f"backend {backend!r} is {declared.type}, not {family}_…")
+        if not declared.startswith(f"{family}_"):
+            raise InvalidArgumentError(f"backend {backend!r} is {declared}, not {family}_…")
         return self._databases[backend]
 
     # -- the snapshot
@@ -204,54 +195,17 @@ def _backends(
         ConfigError: the two don't fit together, or a CA can't be read.
     """
     found: dict[str, PostgresBackend | SqliteBackend] = {}
-    for name, declared in config.backends.items():
+    for name, declared in config.types.items():
         backend = None if snapshot is None else snapshot.backends.get(name)
         if backend is None:
-            backend = _from_config(declared)
+            backend = config.backends.get(name)
         if backend is None:
-            raise ConfigError(f"backend {name!r} is gone from the snapshot, and {config.path} needs it")
-        if backend.type != declared.type:
             raise ConfigError(
-                f"backend {name!r} is {declared.type} in {config.path} but {backend.type} in the snapshot"
+                f"backend {name!r} is gone from the snapshot, and {config.file} needs it"
+            )
+        if backend.type != declared:
+            raise ConfigError(
+                f"backend {name!r} is {declared} in {config.file} but {backend.type} in the snapshot"
             )
         found[name] = backend
     return found
-
-
-def _from_config(declared: BackendConfig) -> PostgresBackend | SqliteBackend | None:
-    """A backend without a snapshot; None: the run config left it to one."""
-    if isinstance(declared, config_model.SqliteBackend):
-        if declared.db_path is None:
-            return None
-        return SqliteBackend(type=declared.type, path=declared.db_path)
-    connection = declared.connection
-    if connection is None:
-        return None
-    timeout = declared.command_timeout
-    return PostgresBackend(
-        type=declared.type,
-        current=Login(
-            host=connection.host,
-            port=connection.port,
-            database=connection.database,
-            username=connection.username,
-            password=connection.password,
-        ),
-        tls=Tls(mode=connection.ssl_mode, ca=_pem(declared.name, connection.ca_path)),
-        pool=PoolSettings(
-            size=declared.pool_size,
-            max_overflow=declared.max_overflow,
-            recycle_seconds=declared.pool_recycle,
-        ),
-        statement_timeout_seconds=None if timeout is None else max(1, round(timeout)),
-    )
-
-
-def _pem(backend: str, path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not PEM text"
-        raise ConfigError(f"backend {backend!r}: its CA {path} can't be read: {reason}") from None

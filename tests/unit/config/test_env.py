@@ -6,6 +6,7 @@ import math
 import os
 
 import pytest
+
 from stackstore.config.env import (
     Substituted,
     UnsetVariableError,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from stackstore.config import InvalidConfigError, load
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
-
 from tests.unit.config.samples import CANARY, FULL, FULL_ENVIRON, SMALL, load_text
 
 
@@ -155,8 +155,9 @@ def test_home_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_placeholder_is_no_value(tmp_path: Path) -> None:
     text = SMALL.replace("host: db", 'host: db\n      connection_string: "${env.URL:=}"')
+    assert postgres(load_text(tmp_path, text).backends["sql_default"]).current.host == "db"
     with pytest.raises(InvalidConfigError, match="excludes host, user, password"):
-        load_text(tmp_path, text)
+        load_text(tmp_path, text, {"URL": "postgresql://u@h/d"})
     text = SMALL.replace(f"password: {CANARY}", 'password: "${env.PW:=}"')
     assert postgres(load_text(tmp_path, text).backends["sql_default"]).current.password is None
 
@@ -191,11 +192,15 @@ storage:
 def test_a_ca_is_read(tmp_path: Path) -> None:
     ca = tmp_path / "ca.crt"
     ca.write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
-    text = SMALL.replace("host: db", f"host: db\n      ssl_mode: verify-full\n      ca_cert_path: {ca}")
+    text = SMALL.replace(
+        "host: db", f"host: db\n      ssl_mode: verify-full\n      ca_cert_path: {ca}"
+    )
     tls = postgres(load_text(tmp_path, text).backends["sql_default"]).tls
     assert (tls.mode, tls.ca) == ("VerifyFull", ca.read_text())
     url = f"postgresql://u@h/d?sslmode=verify-ca&sslrootcert={ca}"
-    text = FULL.replace("kv_pg: {", "unused: {type: sql_postgres, connection_string: " f'"{url}"' "}\n    kv_pg: {")
+    text = FULL.replace(
+        "kv_pg: {", f'unused: {{type: sql_postgres, connection_string: "{url}"}}\n    kv_pg: {{'
+    )
     tls = postgres(load_text(tmp_path, text, FULL_ENVIRON).backends["unused"]).tls
     assert (tls.mode, tls.ca) == ("VerifyCA", ca.read_text())
 

@@ -1,0 +1,99 @@
+"""The command `stackstore`, for people at a terminal and for init containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stackstore.config import RunConfig, load
+from stackstore.credentials.directory import SnapshotDirectory
+from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
+from stackstore.errors import ConfigError
+
+app = typer.Typer(
+    name="stackstore",
+    help="Named storage backends for LLM stack servers (OGX, formerly Llama Stack).",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with the locals of a loader would hold passwords.
+    pretty_exceptions_enable=False,
+)
+
+Row = tuple[str, ...]
+
+
+@app.callback()
+def main() -> None:
+    """Named storage backends for LLM stack servers (OGX, formerly Llama Stack)."""
+
+
+@app.command()
+def validate(
+    config: Annotated[
+        Path, typer.Option(help="The run config, a YAML file.", metavar="PATH")
+    ] = Path("/etc/stack/config/config.yaml"),
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory that holds stackstore.json. Without it ${env.…} placeholders are "
+            "looked up in the environment.",
+            metavar="DIR",
+        ),
+    ] = None,
+) -> None:
+    """Check a run config without connecting to anything.
+
+    Prints the backends and stores it resolves to, never a user or a password, and ends with 0; or
+    prints every problem with its line, what is allowed and how to fix it, and ends with 1.
+
+    Example: stackstore validate --config run.yaml
+    """
+    try:
+        snapshot = SnapshotDirectory(credentials).read() if credentials else None
+        names = frozenset(snapshot.backends) if snapshot else frozenset[str]()
+        loaded = load(config, snapshot_backends=names)
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{config}: OK")
+    typer.echo(_table([("BACKEND", "TYPE", "WHERE"), *_backends(loaded, snapshot)]))
+    typer.echo(_table([("STORE", "BACKEND", "TABLE OR NAMESPACE"), *_uses(loaded)]))
+    if loaded.absent_stores:
+        typer.echo(f"not available: {', '.join(loaded.absent_stores)}")
+
+
+def _backends(config: RunConfig, snapshot: Snapshot | None) -> list[Row]:
+    known = {**config.backends, **(snapshot.backends if snapshot else {})}
+    return [(name, kind, _where(known[name])) for name, kind in sorted(config.types.items())]
+
+
+def _where(backend: PostgresBackend | SqliteBackend) -> str:
+    if isinstance(backend, SqliteBackend):
+        return backend.path
+    login = backend.current
+    return f"{login.host}:{login.port}/{login.database} (TLS {backend.tls.mode})"
+
+
+def _uses(config: RunConfig) -> list[Row]:
+    stores: list[Row] = [
+        (store.name, store.backend, store.place) for store in config.stores.values()
+    ]
+    providers: list[Row] = [
+        (
+            f"{reference.api}/{reference.provider_id} {reference.field}",
+            reference.backend,
+            reference.place,
+        )
+        for reference in config.providers
+    ]
+    return stores + providers
+
+
+def _table(rows: list[Row]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

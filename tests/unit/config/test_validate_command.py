@@ -1,0 +1,104 @@
+"""`stackstore validate`, as people run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stackstore.cli.main import app
+from stackstore.credentials.snapshot import Login, PostgresBackend, Snapshot, Tls
+from tests.unit.config.samples import CANARY, FULL, SMALL
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_a_good_config(config: Path) -> None:
+    result = runner.invoke(app, ["validate", "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == [f"{config}:", "OK"]
+    assert ["kv_default", "kv_sqlite", "/data/kv.db"] in lines
+    assert ["sql_default", "sql_postgres", "db:5432/ogx", "(TLS", "Prefer)"] in lines
+    assert ["metadata", "kv_default", "registry"] in lines
+    assert ["inference", "sql_default", "inference_store"] in lines
+    assert "not available: responses, conversations, prompts" in result.stdout
+    assert CANARY not in result.output
+
+
+def test_a_bad_config(config: Path) -> None:
+    config.write_text(SMALL.replace("hots", "host").replace("host: db", "hots: db"))
+    result = runner.invoke(app, ["validate", "--config", str(config)])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"{config}:8: storage.backends.sql_default.hots: unknown key")
+    assert CANARY not in result.output
+
+
+def test_with_the_snapshot(config: Path, tmp_path: Path) -> None:
+    config.write_text(
+        'storage: {backends: {sql_default: {type: sql_postgres, connection_string: "${env.NOPE}"}}}'
+    )
+    login = Login(
+        revision="3f9c2a1b", host="pg", port=6432, database="d", username="u", password=CANARY
+    )
+    snapshot = Snapshot(
+        stack_id="9d2e41b0c7aa",
+        revision="3f9c2a1b",
+        backends={
+            "sql_default": PostgresBackend(
+                type="sql_postgres", current=login, tls=Tls(mode="Require")
+            )
+        },
+    )
+    directory = tmp_path / "storage"
+    directory.mkdir()
+    (directory / "stackstore.json").write_bytes(snapshot.to_bytes())
+    arguments = ["validate", "--config", str(config)]
+    assert runner.invoke(app, arguments).exit_code == 1
+    result = runner.invoke(app, [*arguments, "--credentials", str(directory)])
+    assert result.exit_code == 0, result.output
+    assert "pg:6432/d (TLS Require)" in result.stdout
+    assert CANARY not in result.output
+    (directory / "stackstore.json").write_text(f"{{{CANARY}")
+    result = runner.invoke(app, [*arguments, "--credentials", str(directory)])
+    assert result.exit_code == 1
+    assert "stackstore.json" in result.stderr
+    assert CANARY not in result.output
+
+
+def test_providers_are_listed(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text(FULL)
+    monkeypatch.setenv("PG_PASSWORD", CANARY)
+    monkeypatch.setenv("SQL_DEFAULT_URL", f"postgresql://u:{CANARY}@h/d")
+    monkeypatch.setenv("SQL_DEFAULT_POOL_SIZE", "3")
+    result = runner.invoke(app, ["validate", "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    assert "vector_io/faiss persistence" in result.stdout
+    assert "vector_io::faiss" in result.stdout
+    assert "not available" not in result.stdout
+    assert CANARY not in result.output
+
+
+def test_the_installed_command(config: Path) -> None:
+    command = [str(Path(sys.executable).with_name("stackstore"))]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert "validate" in shown.stdout
+    done = subprocess.run(
+        [*command, "validate", "--config", f"{config}.not"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"{config}.not: there is no such file\n"
