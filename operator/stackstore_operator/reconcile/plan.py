@@ -17,7 +17,7 @@ from stackstore.credentials.snapshot import (
 from stackstore.errors import ConfigError
 from stackstore_operator.api.backend import allows
 from stackstore_operator.api.binding import StoreBindingStatus
-from stackstore_operator.api.conditions import Reason
+from stackstore_operator.api.conditions import Reason, Status
 from stackstore_operator.reconcile import conditions
 from stackstore_operator.reconcile.backends import look
 from stackstore_operator.reconcile.composition import Composition, Use, compose, run_config_name
@@ -25,7 +25,6 @@ from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.render import revision, runconfig, secret
 from stackstore_operator.render.model import (
-    CONFIG_KEY,
     SNAPSHOT_KEY,
     RenderError,
     ResolvedStack,
@@ -106,7 +105,7 @@ def plan(inputs: StackInputs) -> Plan:
         rendered = taken
     elif not any(said.status == "True" for said in composition.accepted.values()):
         rendered = Said("Rendered", "Unknown", Reason.WAITING, "no binding is accepted")
-        snapshot = _refreshed(existing, resolution.backends, withdrawn, inputs)
+        snapshot = _refreshed(existing, resolution, withdrawn, inputs)
     elif unresolved:
         who = ", ".join(sorted({use.binding for use in unresolved}))
         rendered = Said(
@@ -115,10 +114,10 @@ def plan(inputs: StackInputs) -> Plan:
             Reason.WAITING,
             f"backends of StoreBinding {who} are not resolved",
         )
-        snapshot = _refreshed(existing, resolution.backends, withdrawn, inputs)
+        snapshot = _refreshed(existing, resolution, withdrawn, inputs)
     else:
         try:
-            stack = _stack(inputs, composition, resolution.backends, existing, withdrawn)
+            stack = _stack(inputs, composition, resolution, existing, withdrawn)
             config = runconfig.config_yaml(stack)
             snapshot = Snapshot.parse(
                 secret.data(stack, revision.of_stack(inputs.key, stack.backends))[SNAPSHOT_KEY],
@@ -127,9 +126,9 @@ def plan(inputs: StackInputs) -> Plan:
         except RenderError as problem:
             config = None
             waiting = problem.reason == Reason.BASE_CONFIG_NOT_FOUND
-            status = "Unknown" if waiting else "False"
+            status: Status = "Unknown" if waiting else "False"
             rendered = Said("Rendered", status, problem.reason, str(problem))
-            snapshot = _refreshed(existing, resolution.backends, withdrawn, inputs)
+            snapshot = _refreshed(existing, resolution, withdrawn, inputs)
     if snapshot is not None and taken is None:
         data = secret.of_snapshot(snapshot)
     statuses = _statuses(inputs, composition, resolution, rendered, snapshot)
@@ -203,7 +202,7 @@ def _use(inputs: StackInputs, use: Use, result: _Resolution) -> Said | None:
 def _stack(
     inputs: StackInputs,
     composition: Composition,
-    backends: Mapping[str, Backend],
+    resolution: _Resolution,
     existing: Snapshot | None,
     withdrawn: set[str],
 ) -> ResolvedStack:
@@ -211,13 +210,11 @@ def _stack(
     kv = run_config_name(defaults.kv) if defaults and defaults.kv else None
     sql = run_config_name(defaults.sql) if defaults and defaults.sql else None
     before = existing.backends if existing else {}
-    grace = {use.name: inputs.backends[use.backend].spec.rotation.grace_seconds
-             for use in composition.uses if use.name in backends}  # fmt: skip
     return ResolvedStack(
         stack_id=revision.stack_id(inputs.namespace, inputs.stack),
         backends={
-            name: _with_previous(backend, before.get(name), grace[name], inputs.now)
-            for name, backend in backends.items()
+            name: _with_previous(backend, before.get(name), resolution.grace[name], inputs.now)
+            for name, backend in resolution.backends.items()
         },
         stores=tuple(s for s in composition.stores if s.backend not in withdrawn),
         providers=tuple(p for p in composition.providers if p.backend not in withdrawn),
@@ -259,41 +256,25 @@ def _with_previous(new: Backend, old: Backend | None, grace: int, now: int) -> B
 
 def _refreshed(
     existing: Snapshot | None,
-    backends: Mapping[str, Backend],
+    resolution: _Resolution,
     withdrawn: set[str],
     inputs: StackInputs,
 ) -> Snapshot | None:
     """The last good Secret goes on: logins of usable backends are followed, withdrawn ones go."""
     if existing is None:
         return None
-    graces = {
-        run_config_name(reference): inputs.backends[key].spec.rotation.grace_seconds
-        for reference, key in _references(inputs)
-        if key in inputs.backends
-    }
     kept: dict[str, Backend] = {}
     for name, old in existing.backends.items():
-        new = backends.get(name)
+        new = resolution.backends.get(name)
         if name in withdrawn:
             continue
         if new is None or new.type != old.type:
             kept[name] = old
         else:
-            kept[name] = _with_previous(new, old, graces.get(name, 0), inputs.now)
+            kept[name] = _with_previous(new, old, resolution.grace[name], inputs.now)
     return existing.model_copy(
         update={"backends": kept, "revision": revision.of_stack(inputs.key, kept)}
     )
-
-
-def _references(inputs: StackInputs) -> list[tuple[Any, tuple[str, str]]]:
-    found = []
-    for binding in inputs.bindings:
-        spec = binding.spec
-        references = [entry.backend_ref for entry in (*spec.stores, *spec.providers)]
-        if spec.defaults is not None:
-            references += [ref for ref in (spec.defaults.kv, spec.defaults.sql) if ref is not None]
-        found += [(ref, (ref.namespace or inputs.namespace, ref.name)) for ref in references]
-    return found
 
 
 def _existing(inputs: StackInputs) -> Snapshot | None:

@@ -1,0 +1,126 @@
+"""Our own two kinds as the watches showed them last, and who refers to what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.reconcile.inputs import Key
+from stackstore_operator.reconcile.plan import config_map_name, secret_name
+
+
+class Cache:
+    """What is known without asking the API server."""
+
+    def __init__(self) -> None:
+        self.backends: dict[Key, StorageBackend] = {}
+        self.bindings: dict[Key, StoreBinding] = {}
+        self._stacks: dict[Key, set[Key]] = {}
+        self._users: dict[Key, set[Key]] = {}
+
+    # -- changes
+
+    def put_backend(self, backend: StorageBackend) -> None:
+        """A backend is like this now; what is older than what is known is dropped."""
+        key = _key(backend)
+        if not _older(backend, self.backends.get(key)):
+            self.backends[key] = backend
+
+    def drop_backend(self, key: Key) -> None:
+        """A backend is gone."""
+        self.backends.pop(key, None)
+
+    def put_binding(self, binding: StoreBinding) -> None:
+        """A binding is like this now."""
+        key = _key(binding)
+        if _older(binding, self.bindings.get(key)):
+            return
+        self.drop_binding(key)
+        self.bindings[key] = binding
+        self._stacks.setdefault((key[0], binding.spec.stack), set()).add(key)
+        for backend in self.backends_of(binding):
+            self._users.setdefault(backend, set()).add(key)
+
+    def drop_binding(self, key: Key) -> None:
+        """A binding is gone."""
+        old = self.bindings.pop(key, None)
+        if old is None:
+            return
+        self._stacks[key[0], old.spec.stack].discard(key)
+        for backend in self.backends_of(old):
+            self._users[backend].discard(key)
+
+    # -- questions
+
+    def bindings_of(self, namespace: str, stack: str) -> tuple[StoreBinding, ...]:
+        """The bindings of a stack, by name."""
+        keys = sorted(self._stacks.get((namespace, stack), ()))
+        return tuple(self.bindings[key] for key in keys)
+
+    def backends_of(self, binding: StoreBinding) -> set[Key]:
+        """The backends that a binding refers to, existing or not."""
+        spec = binding.spec
+        references = [store.backend_ref for store in spec.stores]
+        references += [provider.backend_ref for provider in spec.providers]
+        if spec.defaults is not None:
+            references += [r for r in (spec.defaults.kv, spec.defaults.sql) if r is not None]
+        own = binding.metadata.namespace
+        return {(reference.namespace or own, reference.name) for reference in references}
+
+    def users_of(self, backend: Key) -> list[StoreBinding]:
+        """The bindings that refer to a backend."""
+        return [self.bindings[key] for key in sorted(self._users.get(backend, ()))]
+
+    def stacks_of(self, backend: Key) -> set[Key]:
+        """The stacks that refer to a backend."""
+        return {(b.metadata.namespace, b.spec.stack) for b in self.users_of(backend)}
+
+    def backends_reading(self, kind: str, key: Key) -> Iterator[Key]:
+        """The backends that read a Secret or ConfigMap."""
+        for backend_key, backend in self.backends.items():
+            if backend_key[0] != key[0]:
+                continue
+            spec = backend.spec
+            ca = spec.postgres.tls.ca_ref if spec.postgres is not None else None
+            reads_ca = ca is not None and (ca.kind, ca.name) == (kind, key[1])
+            reads_login = (
+                kind == "Secret"
+                and spec.credentials is not None
+                and spec.credentials.secret_ref.name == key[1]
+            )
+            if reads_ca or reads_login:
+                yield backend_key
+
+    def stacks_touching(self, kind: str, key: Key) -> Iterator[Key]:
+        """The stacks whose output or base config a Secret or ConfigMap is."""
+        for (namespace, stack), bindings in self._stacks.items():
+            if namespace != key[0] or not bindings:
+                continue
+            output = secret_name(stack) if kind == "Secret" else config_map_name(stack)
+            if output == key[1]:
+                yield namespace, stack
+            elif kind == "ConfigMap" and any(
+                (ref := self.bindings[binding].spec.base_config_ref) is not None
+                and ref.name == key[1]
+                for binding in bindings
+            ):
+                yield namespace, stack
+
+
+def _key(obj: StorageBackend | StoreBinding) -> Key:
+    return obj.metadata.namespace, obj.metadata.name
+
+
+def _older(new: StorageBackend | StoreBinding, known: StorageBackend | StoreBinding | None) -> bool:
+    """Whether `new` is what the object was before `known`.
+
+    Our own writes answer sooner than the watch tells of them. Resource versions of one object may
+    be compared as numbers (KEP-5504).
+    """
+    if known is None or known.metadata.uid != new.metadata.uid:
+        return False
+    try:
+        return int(new.metadata.resource_version) < int(known.metadata.resource_version)
+    except ValueError:
+        return False

@@ -1,0 +1,176 @@
+"""Look at a stack or a backend: read, plan, apply."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, NamedTuple
+
+from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
+from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
+from stackstore_operator.kube.client import Client
+from stackstore_operator.kube.events import post
+from stackstore_operator.reconcile.apply import apply_outputs
+from stackstore_operator.reconcile.backends import status as backend_status
+from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
+from stackstore_operator.reconcile.plan import config_map_name, plan, secret_name
+
+logger = logging.getLogger(__name__)
+
+reconcile_id: ContextVar[str] = ContextVar("reconcile_id", default="")
+"""Set while something is looked at, so that its log lines can be found together."""
+
+
+class Look(NamedTuple):
+    """A thing to look at."""
+
+    kind: Literal["stack", "backend"]
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+class Reconciler:
+    """Turns looks into writes."""
+
+    def __init__(self, client: Client, cache: Cache, key: bytes) -> None:
+        self._client = client
+        self._cache = cache
+        self._key = key
+
+    async def look(self, look: Look) -> float | None:
+        """Look once; returns in how many seconds to look again."""
+        reconcile_id.set(uuid.uuid4().hex[:8])
+        if look.kind == "backend":
+            return await self._backend(look)
+        return await self._stack(look)
+
+    async def _stack(self, look: Look) -> float | None:
+        bindings = self._cache.bindings_of(look.namespace, look.name)
+        if not bindings:
+            return None
+        inputs = await self._read(look, bindings)
+        decided = plan(inputs)
+        await apply_outputs(self._client, inputs, decided)
+        for binding in bindings:
+            status = decided.statuses[binding.metadata.name]
+            if status != binding.status:
+                await self._write_binding(binding, status)
+        for announcement in decided.announcements:
+            binding = next(b for b in bindings if b.metadata.name == announcement.binding)
+            await post(self._client, "StoreBinding", binding.metadata, announcement)
+        if decided.again_at is None:
+            return None
+        return max(1.0, decided.again_at - inputs.now)
+
+    async def _backend(self, look: Look) -> float | None:
+        backend = self._cache.backends.get((look.namespace, look.name))
+        if backend is None:
+            return None
+        secrets, config_maps = await self._referents([backend])
+        inputs = BackendInputs(
+            backend=backend,
+            secrets=secrets,
+            config_maps=config_maps,
+            bindings=sum(
+                allows(backend, binding.metadata.namespace)
+                for binding in self._cache.users_of((look.namespace, look.name))
+            ),
+            key=self._key,
+        )
+        status = backend_status(inputs, int(time.time()))
+        if status != backend.status:
+            await self._write_backend(backend, status)
+        return None
+
+    async def _read(self, look: Look, bindings: tuple[StoreBinding, ...]) -> StackInputs:
+        keys = {key for binding in bindings for key in self._cache.backends_of(binding)}
+        backends = {key: self._cache.backends[key] for key in keys if key in self._cache.backends}
+        secrets, config_maps = await self._referents(backends.values())
+        for binding in bindings:
+            reference = binding.spec.base_config_ref
+            if reference is not None:
+                await self._read_config_map((look.namespace, reference.name), config_maps)
+        return StackInputs(
+            namespace=look.namespace,
+            stack=look.name,
+            bindings=bindings,
+            backends=backends,
+            secrets=secrets,
+            config_maps=config_maps,
+            config_map=await self._client.get(
+                "ConfigMap", look.namespace, config_map_name(look.name)
+            ),
+            secret=await self._client.get("Secret", look.namespace, secret_name(look.name)),
+            key=self._key,
+            now=int(time.time()),
+        )
+
+    async def _referents(
+        self, backends: Iterable[StorageBackend]
+    ) -> tuple[dict[Key, Mapping[str, bytes]], dict[Key, Mapping[str, str]]]:
+        secrets: dict[Key, Mapping[str, bytes]] = {}
+        config_maps: dict[Key, Mapping[str, str]] = {}
+        for backend in backends:
+            namespace, spec = backend.metadata.namespace, backend.spec
+            wanted = []
+            if spec.credentials is not None:
+                wanted.append(spec.credentials.secret_ref.name)
+            ca = spec.postgres.tls.ca_ref if spec.postgres is not None else None
+            if ca is not None and ca.kind == "Secret":
+                wanted.append(ca.name)
+            if ca is not None and ca.kind == "ConfigMap":
+                await self._read_config_map((namespace, ca.name), config_maps)
+            for name in wanted:
+                if (namespace, name) not in secrets:
+                    obj = await self._client.get("Secret", namespace, name)
+                    if obj is not None:
+                        secrets[namespace, name] = _decoded(obj)
+        return secrets, config_maps
+
+    async def _read_config_map(self, key: Key, config_maps: dict[Key, Mapping[str, str]]) -> None:
+        if key not in config_maps:
+            obj = await self._client.get("ConfigMap", *key)
+            if obj is not None:
+                config_maps[key] = obj.get("data") or {}
+
+    async def _write_binding(self, binding: StoreBinding, status: StoreBindingStatus) -> None:
+        obj = await self._apply_status("StoreBinding", binding, status)
+        self._cache.put_binding(StoreBinding.from_object(obj))
+
+    async def _write_backend(self, backend: StorageBackend, status: StorageBackendStatus) -> None:
+        obj = await self._apply_status("StorageBackend", backend, status)
+        self._cache.put_backend(StorageBackend.from_object(obj))
+
+    async def _apply_status(
+        self,
+        kind: str,
+        obj: StorageBackend | StoreBinding,
+        status: StorageBackendStatus | StoreBindingStatus,
+    ) -> dict[str, Any]:
+        metadata = obj.metadata
+        return await self._client.apply(
+            {
+                "apiVersion": "stackstore.dev/v1alpha1",
+                "kind": kind,
+                "metadata": {
+                    "name": metadata.name,
+                    "namespace": metadata.namespace,
+                    # Never a status for another object that took the name meanwhile.
+                    "uid": metadata.uid,
+                },
+                "status": status.model_dump(by_alias=True),
+            },
+            subresource="status",
+        )
+
+
+def _decoded(secret: Mapping[str, Any]) -> dict[str, bytes]:
+    return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
