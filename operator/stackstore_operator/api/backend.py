@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WrapValidator, model_validator
 from pydantic.alias_generators import to_camel
 
 from stackstore_operator.api.conditions import Condition
 from stackstore_operator.api.part import (
+    BIG,
+    MAX_GENERATION,
     MAX_INT32,
     DataKey,
     NamespaceName,
     ObjectMeta,
     ObjectName,
     Part,
+    or_empty,
     rules,
 )
+
+_CHECKING = "['VerifyCA', 'VerifyFull']"
+# What can't be seen on a screen has no place in a path; $ would start a placeholder.
+_PRINTABLE = r"[^\p{C}\p{Z}$]"
 
 
 def _config(*pairs: tuple[str, str]) -> ConfigDict:
@@ -46,6 +53,13 @@ class CaRef(Part):
 class Tls(Part):
     """How connections are protected, in libpq's meaning."""
 
+    model_config = _config(
+        (
+            f"!has(self.caRef) || self.mode in {_CHECKING}",
+            "`caRef` may only be given when `mode` is 'VerifyCA' or 'VerifyFull'; the other modes "
+            "check nothing",
+        ),
+    )
     mode: Annotated[
         Literal["Disable", "Require", "VerifyCA", "VerifyFull"],
         Field(
@@ -56,8 +70,8 @@ class Tls(Part):
     ca_ref: Annotated[
         CaRef | None,
         Field(
-            description="The authority to trust; without it those of the system, or of the Secret's "
-            "`ca.crt` when it has one."
+            description="The authority that VerifyCA and VerifyFull trust; without it the one in the "
+            "login's Secret (`ca.crt`), else those of the system."
         ),
     ] = None
 
@@ -71,7 +85,7 @@ class Pool(Part):
     ] = 20
     recycle_seconds: Annotated[
         int,
-        Field(ge=-1, le=MAX_INT32, description="Age at which a connection is renewed; -1: never."),
+        Field(ge=-1, le=BIG, description="Age at which a connection is renewed; -1: never."),
     ] = 3600
     acquire_timeout_seconds: Annotated[
         Seconds, Field(description="How long a request waits for a connection before it fails.")
@@ -94,19 +108,33 @@ class Postgres(Part):
             "!has(self.host) || !self.host.matches('^[^:]+:[0-9]+$')",
             "`host` must not hold the port; write it in `port`",
         ),
+        (
+            "!has(self.host) || self.host.startsWith('/') || self.host.contains('://') || "
+            r"self.host.matches('^[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?[.]?$') || "
+            "self.host.matches('^[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*$') || "
+            "self.host.matches('^[^:]+:[0-9]+$')",
+            "`host` must be one host name, one IPv4 or IPv6 address, or the absolute path of a "
+            "socket's directory",
+        ),
     )
     host: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=255,
-            pattern=r"^[^\s@?#\[\]]+$",
+            pattern=r"^[^\s@?#\[\]\x00-\x1f\x7f]+$",
             description="Host name, IPv4 or IPv6 address (without brackets), or a socket's directory.",
         ),
     ] = None
     port: Annotated[int | None, Field(ge=1, le=65_535, description="5432 when nobody says.")] = None
     database: Annotated[
-        str | None, Field(min_length=1, max_length=63, description="The database's name.")
+        str | None,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[^\x00-\x1f\x7f]+$",
+            description="The database's name.",
+        ),
     ] = None
     tls: Annotated[Tls, Field(description="How connections are protected.")] = Tls()
     pooler: Annotated[
@@ -122,12 +150,15 @@ class Postgres(Part):
 class Sqlite(Part):
     """A file on a volume of the pod."""
 
+    model_config = _config(
+        ("!self.path.contains('://')", "`path` must be the plain path of a file, not a URI"),
+    )
     path: Annotated[
         str,
         Field(
             min_length=2,
             max_length=1024,
-            pattern=r"^/[^\x00-\x1f\x7f$]*[^/\x00-\x1f\x7f$]$",
+            pattern=rf"^/({_PRINTABLE}| )*[^\p{{C}}\p{{Z}}$/]$",
             description="Absolute path of the file in the server's container.",
         ),
     ]
@@ -178,8 +209,8 @@ class LabelSelector(Part):
 
     match_labels: Annotated[
         dict[str, Annotated[str, Field(max_length=63)]],
-        Field(max_length=32, description="All of these labels, with these values."),
-    ] = {}
+        Field(min_length=1, max_length=32, description="All of these labels, with these values."),
+    ]
 
 
 class AllowedNamespaces(Part):
@@ -231,6 +262,21 @@ class StorageBackendSpec(Part):
             "self.type.endsWith('_postgres') == has(self.credentials)",
             "`credentials` must be given for a Postgres backend, and must not be for SQLite",
         ),
+        *(
+            (
+                "!has(self.postgres) || !has(self.credentials) || "
+                f"!has(self.postgres.{name}) || !has(self.credentials.keys.{name})",
+                f"`postgres.{name}` and `credentials.keys.{name}` must not both be given; "
+                "one of them would be ignored",
+            )
+            for name in ("host", "port", "database")
+        ),
+        (
+            "!has(self.postgres) || !has(self.credentials) || !has(self.credentials.keys.ca) || "
+            f"(self.postgres.tls.mode in {_CHECKING} && !has(self.postgres.tls.caRef))",
+            "`credentials.keys.ca` may only be given when `postgres.tls.mode` is 'VerifyCA' or "
+            "'VerifyFull', and without `postgres.tls.caRef`",
+        ),
         ("self.type == oldSelf.type", "`type` must not change; make a new backend"),
     )
     type: Annotated[BackendType, Field(description="The server's own name of the type.")]
@@ -253,12 +299,23 @@ class StorageBackendSpec(Part):
         Verification, Field(description="Whether the operator tries the login itself.")
     ] = Verification()
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        postgres = self.type in ("kv_postgres", "sql_postgres")
+        given = (self.postgres is not None, self.credentials is not None, self.sqlite is None)
+        if set(given) != {postgres}:
+            raise ValueError(
+                "`postgres` and `credentials` must be given for Postgres, and only `sqlite` for SQLite"
+            )
+        return self
+
 
 class StorageBackendStatus(Part):
     """What is so, as far as the operator knows."""
 
     observed_generation: Annotated[
-        int, Field(ge=0, description="The metadata.generation that was looked at.")
+        int,
+        Field(ge=0, le=MAX_GENERATION, description="The metadata.generation that was looked at."),
     ] = 0
     conditions: Annotated[
         list[Condition],
@@ -272,7 +329,8 @@ class StorageBackendStatus(Part):
         ),
     ] = []
     bindings: Annotated[
-        int, Field(ge=0, description="How many bindings refer to this backend and may.")
+        int,
+        Field(ge=0, le=MAX_INT32, description="How many bindings refer to this backend and may."),
     ] = 0
     revision: Annotated[
         str,
@@ -288,7 +346,7 @@ class StorageBackend(Part):
 
     metadata: ObjectMeta
     spec: StorageBackendSpec
-    status: StorageBackendStatus = StorageBackendStatus()
+    status: Annotated[StorageBackendStatus, WrapValidator(or_empty)] = StorageBackendStatus()
 
     @classmethod
     def from_object(cls, data: dict[str, Any]) -> StorageBackend:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WrapValidator, model_validator
 from pydantic.alias_generators import to_camel
 
 from stackstore_operator.api.conditions import Condition
 from stackstore_operator.api.part import (
-    MAX_INT32,
+    BIG,
+    MAX_GENERATION,
     DataKey,
     Identifier,
     NamespaceName,
     ObjectMeta,
     ObjectName,
     Part,
+    or_empty,
     rules,
 )
 
@@ -52,6 +54,10 @@ StoreName = Literal[
     "vector_stores",
 ]
 # What the server accepts as a prefix of keys. `::` is common; control characters and `${` never.
+_ONE_PLACE = (
+    "has(self.tableName) != has(self.__namespace__)",
+    "exactly one of `namespace` (kv) and `tableName` (sql) must be given",
+)
 KvNamespace = Annotated[
     str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.:/]*$")
 ]
@@ -97,14 +103,38 @@ class Durability(Part):
     ] = None
 
 
-class Store(Part):
+class Placed(Part):
+    """What has a place in a backend: a kv namespace or a table, never both."""
+
+    namespace: Annotated[
+        KvNamespace | None, Field(description="For a kv backend: the prefix of its keys.")
+    ] = None
+    table_name: Annotated[Identifier | None, Field(description="For a sql backend: its table.")] = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.namespace is None) == (self.table_name is None):
+            raise ValueError(_ONE_PLACE[1])
+        return self
+
+    @property
+    def family(self) -> Literal["kv", "sql"]:
+        """Which family of backends it needs."""
+        return "sql" if self.namespace is None else "kv"
+
+    @property
+    def place(self) -> str:
+        """Its kv namespace or table."""
+        return self.namespace or self.table_name or ""
+
+
+class Store(Placed):
     """One store of the server and its place in a backend."""
 
     model_config = _config(
-        (
-            "has(self.tableName) != has(self.__namespace__)",
-            "exactly one of `namespace` (kv) and `tableName` (sql) must be given",
-        ),
+        _ONE_PLACE,
         (
             f"!(self.name in {_cel(KV_ONLY)}) || has(self.__namespace__)",
             f"{_words(KV_ONLY)} is a kv store: `namespace` must be given",
@@ -122,34 +152,25 @@ class Store(Part):
     )
     name: Annotated[StoreName, Field(description="The server's name of the store.")]
     backend_ref: Annotated[BackendRef, Field(description="The backend that holds it.")]
-    namespace: Annotated[
-        KvNamespace | None, Field(description="For a kv store: the prefix of its keys.")
-    ] = None
-    table_name: Annotated[Identifier | None, Field(description="For a sql store: its table.")] = (
-        None
-    )
     max_write_queue_size: Annotated[
-        int | None, Field(ge=1, le=MAX_INT32, description="Rows that may wait to be written.")
+        int | None, Field(ge=1, le=BIG, description="Rows that may wait to be written.")
     ] = None
     num_writers: Annotated[int | None, Field(ge=1, le=1_000, description="Tasks that write.")] = (
         None
     )
     retention_seconds: Annotated[
-        int | None, Field(ge=1, le=MAX_INT32, description="Age at which rows are deleted.")
+        int | None, Field(ge=1, le=BIG, description="Age at which rows are deleted.")
     ] = None
     durability: Annotated[Durability | None, Field(description="Where acknowledged rows wait.")] = (
         None
     )
 
 
-class Provider(Part):
+class Provider(Placed):
     """A store that a provider of the server keeps for itself."""
 
     model_config = _config(
-        (
-            "has(self.tableName) != has(self.__namespace__)",
-            "exactly one of `namespace` (kv) and `tableName` (sql) must be given",
-        ),
+        _ONE_PLACE,
     )
     api: Annotated[
         str,
@@ -174,12 +195,6 @@ class Provider(Part):
         ),
     ]
     backend_ref: Annotated[BackendRef, Field(description="The backend that holds it.")]
-    namespace: Annotated[
-        KvNamespace | None, Field(description="For a kv field: the prefix of its keys.")
-    ] = None
-    table_name: Annotated[Identifier | None, Field(description="For a sql field: its table.")] = (
-        None
-    )
 
 
 class BaseConfigRef(Part):
@@ -192,6 +207,9 @@ class BaseConfigRef(Part):
 class Defaults(Part):
     """Backends for stores that the release requires and nobody bound."""
 
+    model_config = _config(
+        ("has(self.kv) || has(self.sql)", "at least one of `kv` and `sql` must be given"),
+    )
     kv: Annotated[BackendRef | None, Field(description="For kv stores.")] = None
     sql: Annotated[BackendRef | None, Field(description="For sql stores.")] = None
 
@@ -200,7 +218,13 @@ class Consumer(Part):
     """A workload that runs the stack's server."""
 
     api_version: Annotated[
-        str, Field(min_length=1, max_length=128, description="As in its manifest.")
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[a-z0-9]+$",
+            description="As in its manifest.",
+        ),
     ] = "apps/v1"
     kind: Annotated[
         str,
@@ -291,7 +315,8 @@ class StoreBindingStatus(Part):
     """What is so, as far as the operator knows."""
 
     observed_generation: Annotated[
-        int, Field(ge=0, description="The metadata.generation that was looked at.")
+        int,
+        Field(ge=0, le=MAX_GENERATION, description="The metadata.generation that was looked at."),
     ] = 0
     conditions: Annotated[
         list[Condition],
@@ -321,7 +346,7 @@ class StoreBinding(Part):
 
     metadata: ObjectMeta
     spec: StoreBindingSpec
-    status: StoreBindingStatus = StoreBindingStatus()
+    status: Annotated[StoreBindingStatus, WrapValidator(or_empty)] = StoreBindingStatus()
 
     @classmethod
     def from_object(cls, data: dict[str, Any]) -> StoreBinding:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from stackstore_operator.api.part import Part
+from stackstore_operator.api.part import MAX_GENERATION, Part
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -18,7 +18,8 @@ class Condition(Part):
     type: Annotated[str, Field(max_length=64, description="What is said something about.")]
     status: Annotated[Status, Field(description="True, False or Unknown.")]
     observed_generation: Annotated[
-        int, Field(ge=0, description="The metadata.generation this was said about.")
+        int,
+        Field(ge=0, le=MAX_GENERATION, description="The metadata.generation this was said about."),
     ] = 0
     last_transition_time: Annotated[
         str,
@@ -52,7 +53,6 @@ class Reason(enum.StrEnum):
         return made
 
     READY = "Ready", "Everything this object asks for is in place."
-    NOT_READY = "NotReady", "Another condition is not True; its message is repeated here."
     ACCEPTED = "Accepted", "The object is understood and can be served."
     INVALID = "Invalid", "The object says something that cannot be served; the message says what."
     NOT_YET_SUPPORTED = (
@@ -84,7 +84,6 @@ class Reason(enum.StrEnum):
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",
     )
-    BACKEND_TERMINATING = "BackendTerminating", "The backend is being deleted."
     FAMILY_MISMATCH = (
         "FamilyMismatch",
         "A kv store refers to a sql backend, or the other way round.",
@@ -117,7 +116,6 @@ class Reason(enum.StrEnum):
         "TableCollision",
         "Two users of one backend would share a table or a kv namespace.",
     )
-    RELEASE_UNKNOWN = "ReleaseUnknown", "`serverRelease` names a release that is not known."
     RENDERED = "Rendered", "The run config and the Secret are as the bindings say."
     OUTPUT_NAME_TAKEN = (
         "OutputNameTaken",
@@ -125,6 +123,3 @@ class Reason(enum.StrEnum):
     )
     APPLY_FAILED = "ApplyFailed", "The API server refused or failed a write; it is tried again."
     WAITING = "Waiting", "Something before it has to be settled first."
-
-
-EVENT_REASONS = (Reason.RENDERED, Reason.CONFLICT, Reason.OUTPUT_NAME_TAKEN)

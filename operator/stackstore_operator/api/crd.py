@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from stackstore_operator.api.backend import StorageBackendSpec, StorageBackendStatus
 from stackstore_operator.api.binding import StoreBindingSpec, StoreBindingStatus
+from stackstore_operator.api.part import rules as cel_rules
 
 GROUP = "stackstore.dev"
 VERSION = "v1alpha1"
@@ -35,6 +36,13 @@ def storage_backend() -> dict[str, Any]:
         description="One database, declared once; bindings refer to it by name.",
         spec=StorageBackendSpec,
         status=StorageBackendStatus,
+        rules=cel_rules(
+            (
+                "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z]')",
+                "`metadata.name` must begin with a letter and have at most 63 characters: "
+                "environment variables are named after it",
+            )
+        ),
         columns=[
             ("Type", "string", ".spec.type", 0),
             ("Ready", "string", _condition("Ready", "status"), 0),
@@ -55,6 +63,7 @@ def store_binding() -> dict[str, Any]:
         description="Which stores of which stack use which backends.",
         spec=StoreBindingSpec,
         status=StoreBindingStatus,
+        rules={},
         columns=[
             ("Stack", "string", ".spec.stack", 0),
             ("Ready", "string", _condition("Ready", "status"), 0),
@@ -110,8 +119,10 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     if "default" in node and (node["default"] is None or node["default"] == []):
         del node["default"]
     if isinstance(node.get("default"), dict):
-        # The defaults of its fields fill it in; written out they would stand in two places.
-        node["default"] = {}
+        # The defaults of its fields fill it in; written out they would stand in two places. But
+        # the API server tries a default against the part's own rules before it fills it in.
+        ruled = "x-kubernetes-validations" in node
+        node["default"] = _without_nulls(node["default"]) if ruled else {}
     if "properties" in node:
         node["properties"] = {
             name: _structural(child, definitions) for name, child in node["properties"].items()
@@ -123,6 +134,10 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     return node
 
 
+def _without_nulls(default: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in default.items() if value is not None}
+
+
 def _crd(
     *,
     kind: str,
@@ -131,6 +146,7 @@ def _crd(
     description: str,
     spec: type[BaseModel],
     status: type[BaseModel],
+    rules: dict[str, Any],
     columns: list[tuple[str, str, str, int]],
 ) -> dict[str, Any]:
     printed = [
@@ -170,6 +186,7 @@ def _crd(
                         "openAPIV3Schema": {
                             "type": "object",
                             "description": description,
+                            **rules,
                             "required": ["spec"],
                             "properties": {
                                 "apiVersion": {"type": "string", "description": text},

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
 from pydantic.alias_generators import to_camel
 
 MAX_INT32 = 2**31 - 1
+# The schema's bounds are JSON numbers; beyond 2^53 they would not be exact.
+MAX_GENERATION = 2**53 - 1
+BIG = 1_000_000_000
+"""The bound of sizes and ages that have no natural one: the same as the run config's."""
 
 
 class Part(BaseModel):
@@ -21,14 +25,18 @@ class Part(BaseModel):
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore"
     )
 
-    def fields_set(self) -> set[str]:
-        """The fields that the user wrote, by their Python names."""
-        return set(self.model_fields_set)
-
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     """`json_schema_extra` for CEL rules: pairs of a rule and the message of its refusal."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in pairs]}
+
+
+def or_empty(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """For a status: one that can't be read counts as none, since it is always made anew."""
+    try:
+        return handler(value)
+    except ValidationError:
+        return handler({})
 
 
 # RFC 1123 names as the API server checks them: metadata.name of most kinds, and of namespaces.

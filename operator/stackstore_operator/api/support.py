@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.backend import StorageBackend, Verification
 from stackstore_operator.api.binding import StoreBinding
 
 
@@ -23,6 +23,9 @@ def _of_backend(backend: StorageBackend) -> Iterator[str]:
         yield "`spec.allowedNamespaces.from: Selector`"
     if spec.postgres is not None and spec.postgres.pooler == "Transaction":
         yield "`spec.postgres.pooler: Transaction`"
+    # Nobody verifies yet: the default says nothing about it, another period would.
+    if spec.verification.period_seconds != Verification().period_seconds:
+        yield "`spec.verification.periodSeconds`"
 
 
 def _of_binding(binding: StoreBinding) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -67,6 +67,19 @@ class Client:
         configuration.retries = None
         return cls(client.ApiClient(configuration))
 
+    @property
+    def configuration(self) -> client.Configuration:
+        """Where the API server is and how to log in; freshly read tokens included."""
+        configuration: client.Configuration = self._api.configuration
+        return configuration
+
+    async def authorization(self) -> str:
+        """The value of the Authorization header; empty when a client certificate speaks for us.
+
+        Asked for each request: a service account's token is renewed in its file.
+        """
+        return await self.configuration.get_api_key_with_prefix("BearerToken") or ""
+
     async def close(self) -> None:
         """Close its connections."""
         await self._api.close()  # type: ignore[no-untyped-call]  # likewise
@@ -81,6 +94,11 @@ class Client:
             if error.status == 404:
                 return None
             raise
+
+    async def list(self, kind: str) -> Sequence[Object]:
+        """All objects of a kind, of all namespaces, whole."""
+        items, _ = await self._list(kind, None, "application/json")
+        return items
 
     async def create(self, obj: Mapping[str, Any]) -> Object | None:
         """Create an object; None when one of that name exists."""
@@ -115,22 +133,12 @@ class Client:
 
     # -- watching metadata
 
-    async def list_metadata(self, kind: str, namespace: str | None) -> tuple[list[Object], str]:
+    async def list_metadata(self, kind: str, namespace: str | None) -> tuple[Sequence[Object], str]:
         """All objects of a kind by their metadata, and the version to watch from."""
-        found: list[Object] = []
-        page = ""
-        while True:
-            query = {"limit": "500", **({"continue": page} if page else {})}
-            answer = await self._request(
-                "GET",
-                _all(kind, namespace),
-                query=query,
-                accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-            )
-            found += [_slim(item) for item in answer["items"]]
-            page = answer["metadata"].get("continue", "")
-            if not page:
-                return found, answer["metadata"]["resourceVersion"]
+        items, version = await self._list(
+            kind, namespace, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        )
+        return [_slim(item) for item in items], version
 
     async def watch_metadata(
         self, kind: str, namespace: str | None, since: str, *, seconds: int
@@ -168,6 +176,19 @@ class Client:
             response.close()
 
     # -- inside
+
+    async def _list(
+        self, kind: str, namespace: str | None, accept: str
+    ) -> tuple[Sequence[Object], str]:
+        found = []
+        query = {"limit": "500"}
+        while True:
+            answer = await self._request("GET", _all(kind, namespace), query=query, accept=accept)
+            found += answer["items"]
+            page = answer["metadata"].get("continue")
+            if not page:
+                return found, str(answer["metadata"]["resourceVersion"])
+            query = {"limit": "500", "continue": page}
 
     async def _request(
         self,
@@ -207,14 +228,8 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _headers(self) -> dict[str, str]:
-        headers: dict[str, str] = {"User-Agent": FIELD_MANAGER}
-        configuration = self._api.configuration
-        # Asked each time: a service account's token is renewed in its file.
-        if configuration.refresh_api_key_hook is not None:
-            result = configuration.refresh_api_key_hook(configuration)
-            if asyncio.iscoroutine(result):
-                await result
-        token = configuration.get_api_key_with_prefix("BearerToken")
+        headers = {"User-Agent": FIELD_MANAGER}
+        token = await self.authorization()
         if token:
             headers["Authorization"] = token
         return headers

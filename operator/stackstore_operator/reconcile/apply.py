@@ -32,21 +32,15 @@ async def apply_outputs(client: Client, inputs: StackInputs, plan: Plan) -> None
     Raises:
         ApiError: a write failed; everything written so far is consistent.
     """
-    labels = {MANAGED_BY: OPERATOR, STACK_LABEL: inputs.stack}
-    owners = owner_references(inputs.bindings)
     config = None
     if plan.config is not None:
-        config = _desired(
-            "ConfigMap", config_map_name(inputs.stack), inputs.namespace, labels, owners,
-            {CONFIG_KEY: plan.config},
-        )  # fmt: skip
+        name = config_map_name(inputs.stack)
+        config = _desired("ConfigMap", name, inputs, {CONFIG_KEY: plan.config})
     config_differs = config is not None and _differs(config, inputs.config_map)
     live = inputs.secret
     if plan.secret is not None:
         data = {key: base64.b64encode(value).decode() for key, value in plan.secret.items()}
-        wanted = _desired(
-            "Secret", secret_name(inputs.stack), inputs.namespace, labels, owners, data
-        )
+        wanted = _desired("Secret", secret_name(inputs.stack), inputs, data)
         leaving = {
             key: value for key, value in _ours(live).items() if config_differs and key not in data
         }
@@ -76,22 +70,15 @@ def owner_references(bindings: Sequence[StoreBinding]) -> list[dict[str, Any]]:
     ]
 
 
-def _desired(
-    kind: str,
-    name: str,
-    namespace: str,
-    labels: Mapping[str, str],
-    owners: list[dict[str, Any]],
-    data: Mapping[str, str],
-) -> Object:
+def _desired(kind: str, name: str, inputs: StackInputs, data: Mapping[str, str]) -> Object:
     return {
         "apiVersion": "v1",
         "kind": kind,
         "metadata": {
             "name": name,
-            "namespace": namespace,
-            "labels": dict(labels),
-            "ownerReferences": owners,
+            "namespace": inputs.namespace,
+            "labels": {MANAGED_BY: OPERATOR, STACK_LABEL: inputs.stack},
+            "ownerReferences": owner_references(inputs.bindings),
         },
         "data": dict(data),
     }

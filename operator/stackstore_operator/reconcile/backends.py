@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stackstore.credentials.snapshot import PoolSettings, PostgresBackend, SqliteBackend
-from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
+from stackstore_operator.api.backend import (
+    Credentials,
+    Postgres,
+    StorageBackend,
+    StorageBackendSpec,
+    StorageBackendStatus,
+    Tls,
+)
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.support import unsupported
 from stackstore_operator.reconcile import conditions
 from stackstore_operator.reconcile.conditions import Said
-from stackstore_operator.reconcile.credentials import CredentialsProblem, resolve
+from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
 from stackstore_operator.reconcile.inputs import BackendInputs, Key
 from stackstore_operator.render import revision
 
@@ -43,15 +50,12 @@ def look(
         message = f"not supported yet: {', '.join(missing)}; remove it"
         accepted = Said("Accepted", "False", Reason.NOT_YET_SUPPORTED, message)
     spec = backend.spec
-    if spec.sqlite is not None:
-        found = revision.of_path(key, spec.sqlite.path)
-        credentials = Said("CredentialsResolved", "True", Reason.NO_CREDENTIALS)
-        sqlite = None
-        if not missing and (spec.type in {"kv_sqlite", "sql_sqlite"}):
-            sqlite = SqliteBackend(type=spec.type, path=spec.sqlite.path)
-        return BackendState(accepted, credentials, sqlite, found)
+    if spec.postgres is None or spec.credentials is None:
+        return _sqlite(spec, accepted, key)
     try:
-        postgres = _postgres(backend, secrets, config_maps, key)
+        resolved = _resolved(
+            backend.metadata.namespace, spec.postgres, spec.credentials, secrets, config_maps
+        )
     except CredentialsProblem as problem:
         # Not there (yet) is Unknown; there and wrong is False.
         absent = problem.reason in (Reason.SECRET_NOT_FOUND, Reason.CA_NOT_FOUND)
@@ -59,9 +63,12 @@ def look(
             "CredentialsResolved", "Unknown" if absent else "False", problem.reason, str(problem)
         )
         return BackendState(accepted, credentials, None, "")
-    credentials = Said("CredentialsResolved", "True", Reason.RESOLVED)
+    postgres = _snapshot(spec, spec.postgres, resolved, key)
     return BackendState(
-        accepted, credentials, None if missing else postgres, postgres.current.revision
+        accepted,
+        Said("CredentialsResolved", "True", Reason.RESOLVED),
+        None if missing else postgres,
+        postgres.current.revision,
     )
 
 
@@ -85,57 +92,70 @@ def status(inputs: BackendInputs, now: int) -> StorageBackendStatus:
     )
 
 
-def _postgres(
-    backend: StorageBackend,
+def _sqlite(spec: StorageBackendSpec, accepted: Said, key: bytes) -> BackendState:
+    assert spec.sqlite is not None  # noqa: S101 - the model has seen to it
+    path = spec.sqlite.path
+    snapshot = SqliteBackend(
+        type="kv_sqlite" if spec.type == "kv_sqlite" else "sql_sqlite", path=path
+    )
+    return BackendState(
+        accepted,
+        Said("CredentialsResolved", "True", Reason.NO_CREDENTIALS),
+        snapshot if accepted.status == "True" else None,
+        revision.of_path(key, path),
+    )
+
+
+def _resolved(
+    namespace: str,
+    postgres: Postgres,
+    credentials: Credentials,
     secrets: Mapping[Key, Mapping[str, bytes]],
     config_maps: Mapping[Key, Mapping[str, str]],
-    key: bytes,
-) -> PostgresBackend:
-    spec, namespace = backend.spec, backend.metadata.namespace
-    if (
-        spec.postgres is None
-        or spec.credentials is None
-        or spec.type not in ("kv_postgres", "sql_postgres")
-    ):
-        raise CredentialsProblem(Reason.INVALID, "`postgres` and `credentials` must be given")
-    name = spec.credentials.secret_ref.name
+) -> Resolved:
+    name = credentials.secret_ref.name
     secret = secrets.get((namespace, name))
     if secret is None:
         raise CredentialsProblem(Reason.SECRET_NOT_FOUND, f"there is no Secret '{name}'")
-    resolved = resolve(backend, secret, _ca(backend, secrets, config_maps))
-    login = resolved.login.model_copy(
-        update={"revision": revision.of_login(key, resolved.login, resolved.tls)}
-    )
-    pool = spec.postgres.pool
+    ca = _ca(namespace, postgres.tls, secrets, config_maps)
+    return resolve(namespace, postgres, credentials, secret, ca)
+
+
+def _snapshot(
+    spec: StorageBackendSpec, postgres: Postgres, resolved: Resolved, key: bytes
+) -> PostgresBackend:
+    named = revision.of_login(key, resolved.login, resolved.tls)
+    pool = postgres.pool
     return PostgresBackend(
         type="kv_postgres" if spec.type == "kv_postgres" else "sql_postgres",
-        current=login,
+        current=resolved.login.model_copy(update={"revision": named}),
         tls=resolved.tls,
-        pooler=spec.postgres.pooler,
+        pooler=postgres.pooler,
         pool=PoolSettings(
             size=pool.size,
             max_overflow=pool.max_overflow,
             recycle_seconds=pool.recycle_seconds,
             acquire_timeout_seconds=pool.acquire_timeout_seconds,
         ),
-        statement_timeout_seconds=spec.postgres.statement_timeout_seconds,
+        statement_timeout_seconds=postgres.statement_timeout_seconds,
     )
 
 
 def _ca(
-    backend: StorageBackend,
+    namespace: str,
+    tls: Tls,
     secrets: Mapping[Key, Mapping[str, bytes]],
     config_maps: Mapping[Key, Mapping[str, str]],
 ) -> str | None:
-    reference = backend.spec.postgres.tls.ca_ref if backend.spec.postgres else None
+    reference = tls.ca_ref
     if reference is None:
         return None
-    key = (backend.metadata.namespace, reference.name)
+    key = (namespace, reference.name)
     if reference.kind == "Secret":
-        raw = secrets.get(key, {}).get(reference.key)
-        text = None if raw is None else raw.decode("utf-8", "replace")
+        # What is not text is found to be no certificate later.
+        text = secrets.get(key, {}).get(reference.key, b"").decode("utf-8", "replace")
     else:
-        text = config_maps.get(key, {}).get(reference.key)
+        text = config_maps.get(key, {}).get(reference.key, "")
     if not text:
         raise CredentialsProblem(
             Reason.CA_NOT_FOUND,

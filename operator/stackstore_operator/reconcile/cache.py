@@ -18,32 +18,42 @@ class Cache:
         self.bindings: dict[Key, StoreBinding] = {}
         self._stacks: dict[Key, set[Key]] = {}
         self._users: dict[Key, set[Key]] = {}
+        self._held: dict[Key, Key] = {}
 
     # -- changes
 
-    def put_backend(self, backend: StorageBackend) -> None:
-        """A backend is like this now; what is older than what is known is dropped."""
+    def put_backend(self, backend: StorageBackend) -> bool:
+        """A backend is like this now; False when that is no news."""
         key = _key(backend)
-        if not _older(backend, self.backends.get(key)):
-            self.backends[key] = backend
+        if not _newer(backend, self.backends.get(key)):
+            return False
+        self.backends[key] = backend
+        return True
 
     def drop_backend(self, key: Key) -> None:
         """A backend is gone."""
         self.backends.pop(key, None)
 
-    def put_binding(self, binding: StoreBinding) -> None:
-        """A binding is like this now."""
+    def put_binding(self, binding: StoreBinding) -> bool:
+        """A binding is like this now; False when that is no news."""
         key = _key(binding)
-        if _older(binding, self.bindings.get(key)):
-            return
+        if not _newer(binding, self.bindings.get(key)):
+            return False
         self.drop_binding(key)
         self.bindings[key] = binding
         self._stacks.setdefault((key[0], binding.spec.stack), set()).add(key)
         for backend in self.backends_of(binding):
             self._users.setdefault(backend, set()).add(key)
+        return True
+
+    def hold(self, key: Key, stack: str) -> None:
+        """A binding can't be read: its stack's outputs stay as they are until it can."""
+        self.drop_binding(key)
+        self._held[key] = (key[0], stack)
 
     def drop_binding(self, key: Key) -> None:
         """A binding is gone."""
+        self._held.pop(key, None)
         old = self.bindings.pop(key, None)
         if old is None:
             return
@@ -54,9 +64,14 @@ class Cache:
     # -- questions
 
     def bindings_of(self, namespace: str, stack: str) -> tuple[StoreBinding, ...]:
-        """The bindings of a stack, by name."""
+        """The bindings of a stack, by name; those being deleted are no longer among them."""
         keys = sorted(self._stacks.get((namespace, stack), ()))
-        return tuple(self.bindings[key] for key in keys)
+        found = (self.bindings[key] for key in keys)
+        return tuple(b for b in found if b.metadata.deletion_timestamp is None)
+
+    def is_held(self, namespace: str, stack: str) -> bool:
+        """Whether a binding of the stack can't be read."""
+        return (namespace, stack) in self._held.values()
 
     def backends_of(self, binding: StoreBinding) -> set[Key]:
         """The backends that a binding refers to, existing or not."""
@@ -98,12 +113,13 @@ class Cache:
             if namespace != key[0] or not bindings:
                 continue
             output = secret_name(stack) if kind == "Secret" else config_map_name(stack)
-            if output == key[1]:
-                yield namespace, stack
-            elif kind == "ConfigMap" and any(
-                (ref := self.bindings[binding].spec.base_config_ref) is not None
-                and ref.name == key[1]
-                for binding in bindings
+            if output == key[1] or (
+                kind == "ConfigMap"
+                and any(
+                    (ref := self.bindings[binding].spec.base_config_ref) is not None
+                    and ref.name == key[1]
+                    for binding in bindings
+                )
             ):
                 yield namespace, stack
 
@@ -112,15 +128,15 @@ def _key(obj: StorageBackend | StoreBinding) -> Key:
     return obj.metadata.namespace, obj.metadata.name
 
 
-def _older(new: StorageBackend | StoreBinding, known: StorageBackend | StoreBinding | None) -> bool:
-    """Whether `new` is what the object was before `known`.
+def _newer(new: StorageBackend | StoreBinding, known: StorageBackend | StoreBinding | None) -> bool:
+    """Whether `new` is what the object became after `known`.
 
     Our own writes answer sooner than the watch tells of them. Resource versions of one object may
     be compared as numbers (KEP-5504).
     """
     if known is None or known.metadata.uid != new.metadata.uid:
-        return False
+        return True
     try:
-        return int(new.metadata.resource_version) < int(known.metadata.resource_version)
+        return int(new.metadata.resource_version) > int(known.metadata.resource_version)
     except ValueError:
-        return False
+        return True

@@ -1,6 +1,7 @@
 """Several bindings, one stack: who says what, and who is too late. Pure.
 
-The oldest binding (ties by name) wins; a younger one that says otherwise is not accepted.
+The oldest binding (ties by name) wins; a younger one that says otherwise is not accepted, as a
+whole: half of a binding is nothing anybody asked for. Bindings that are not accepted claim nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.render.model import PlacedProvider, PlacedStore
 from stackstore_operator.render.releases import NEWEST, RELEASES, Family, Release
+
+_DEFAULTS: dict[str, Family] = {"spec.defaults.kv": "kv", "spec.defaults.sql": "sql"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def by_age(bindings: Sequence[StoreBinding]) -> list[StoreBinding]:
 def compose(namespace: str, bindings: Sequence[StoreBinding]) -> Composition:
     """Take the bindings one after the other; each is accepted whole or not at all."""
     result = Composition()
-    claims: dict[tuple[str, ...], tuple[str, object]] = {}
+    claims: dict[tuple[str, ...], tuple[str, _Claim]] = {}
     for binding in by_age(bindings):
         name = binding.metadata.name
         missing = unsupported(binding)
@@ -72,70 +75,89 @@ def compose(namespace: str, bindings: Sequence[StoreBinding]) -> Composition:
         if problem is not None:
             result.accepted[name] = problem
             continue
-        for claim, value in _claims(binding, uses):
-            claims.setdefault(claim, (name, value))
+        for claim in _claims(binding, uses):
+            claims.setdefault(claim.key, (name, claim))
         result.accepted[name] = Said("Accepted", "True", Reason.ACCEPTED)
         result.uses += uses
         _take(result, namespace, binding)
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What only one binding of a stack may say, or all must say alike.
+
+    Attributes:
+        what: for messages.
+        value: what is said; None: saying it twice is a conflict already.
+    """
+
+    key: tuple[str, ...]
+    what: str
+    value: object = None
+    reason: Reason = Reason.CONFLICT
+
+
 def _conflict(
-    binding: StoreBinding, uses: list[Use], claims: dict[tuple[str, ...], tuple[str, object]]
+    binding: StoreBinding, uses: list[Use], claims: dict[tuple[str, ...], tuple[str, _Claim]]
 ) -> Said | None:
-    for claim, value in _claims(binding, uses):
-        if claim not in claims:
-            continue
-        owner, other = claims[claim]
-        if claim[0] == "backend name":
-            if other != value:
-                return Said(
-                    "Accepted",
-                    "False",
-                    Reason.NAME_COLLISION,
-                    f"another backend is already named '{claim[1]}' in this stack by StoreBinding "
-                    f"'{owner}'; set `backendRef.alias`",
-                )
-        elif claim[0] == "stack" and other == value:
-            continue
-        else:
-            what = f"{claim[0]} '{'/'.join(claim[1:])}'" if claim[0] != "stack" else f"`{claim[1]}`"
-            verb = "sets it to something else" if claim[0] == "stack" else "binds it"
-            return Said(
-                "Accepted",
-                "False",
-                Reason.CONFLICT,
-                f"{what}: StoreBinding '{owner}' of this stack is older and {verb}",
-            )
     # Inside one binding two names may fold together as well.
-    names: dict[str, Key] = {}
+    names: dict[str, Use] = {}
     for use in uses:
-        if names.setdefault(use.name, use.backend) != use.backend:
-            return Said(
-                "Accepted",
-                "False",
-                Reason.NAME_COLLISION,
-                f"two backends would be named '{use.name}'; set `backendRef.alias`",
+        other = names.setdefault(use.name, use)
+        if other.backend != use.backend:
+            return _collision(use, "/".join(other.backend), "")
+    for claim in _claims(binding, uses):
+        if claim.key not in claims:
+            continue
+        owner, earlier = claims[claim.key]
+        if claim.value is not None and claim.value == earlier.value:
+            continue
+        if claim.reason == Reason.NAME_COLLISION:
+            return _collision(
+                names[claim.key[1]],
+                "/".join(map(str, earlier.value if isinstance(earlier.value, tuple) else ())),
+                f" by the older StoreBinding '{owner}'",
             )
+        verb = "binds it" if claim.value is None else "sets it to something else"
+        return Said(
+            "Accepted",
+            "False",
+            Reason.CONFLICT,
+            f"{claim.what}: StoreBinding '{owner}' of this stack is older and {verb}; remove it "
+            "from one of the two",
+        )
     return None
 
 
-def _claims(binding: StoreBinding, uses: list[Use]) -> Iterator[tuple[tuple[str, ...], object]]:
+def _collision(use: Use, other: str, by: str) -> Said:
+    return Said(
+        "Accepted",
+        "False",
+        Reason.NAME_COLLISION,
+        f"{use.path}: StorageBackend '{'/'.join(use.backend)}' would be named '{use.name}' in the "
+        f"run config, as '{other}' is{by}; set `backendRef.alias`",
+    )
+
+
+def _claims(binding: StoreBinding, uses: list[Use]) -> Iterator[_Claim]:
     spec = binding.spec
     for store in spec.stores:
-        yield ("store", store.name), binding.metadata.name
+        yield _Claim(("store", store.name), f"store '{store.name}'")
     for provider in spec.providers:
-        yield ("provider field", provider.api, provider.provider_id, provider.field), None
+        key = (provider.api, provider.provider_id, provider.field)
+        yield _Claim(("provider", *key), f"provider field '{'/'.join(key)}'")
     for use in uses:
-        yield ("backend name", use.name), use.backend
+        yield _Claim(("name", use.name), use.name, use.backend, Reason.NAME_COLLISION)
+    defaults = {use.path: (use.backend, use.name) for use in uses if use.path in _DEFAULTS}
     for name, value in (
-        ("spec.baseConfigRef", spec.base_config_ref),
-        ("spec.serverRelease", spec.server_release),
-        ("spec.defaults", spec.defaults),
-        ("spec.rollout", spec.rollout),
+        ("baseConfigRef", spec.base_config_ref),
+        ("serverRelease", spec.server_release),
+        ("defaults", defaults or None),
+        ("rollout", spec.rollout),
     ):
         if value is not None:
-            yield ("stack", name), value
+            yield _Claim(("stack", name), f"`spec.{name}`", value)
 
 
 def _uses(namespace: str, binding: StoreBinding) -> Iterator[Use]:
@@ -145,42 +167,38 @@ def _uses(namespace: str, binding: StoreBinding) -> Iterator[Use]:
 
     spec = binding.spec
     for store in spec.stores:
-        family: Family = "kv" if store.namespace is not None else "sql"
-        yield use(store.backend_ref, f"spec.stores[{store.name}]", family)
+        yield use(store.backend_ref, f"spec.stores[{store.name}]", store.family)
     for provider in spec.providers:
-        family = "kv" if provider.namespace is not None else "sql"
         path = f"spec.providers[{provider.api}/{provider.provider_id}/{provider.field}]"
-        yield use(provider.backend_ref, path, family)
-    if spec.defaults is not None and spec.defaults.kv is not None:
-        yield use(spec.defaults.kv, "spec.defaults.kv", "kv")
-    if spec.defaults is not None and spec.defaults.sql is not None:
-        yield use(spec.defaults.sql, "spec.defaults.sql", "sql")
+        yield use(provider.backend_ref, path, provider.family)
+    for path, family in _DEFAULTS.items():
+        reference = getattr(spec.defaults, family, None)
+        if reference is not None:
+            yield use(reference, path, family)
 
 
 def _take(result: Composition, namespace: str, binding: StoreBinding) -> None:
     spec = binding.spec
     for store in spec.stores:
-        family: Family = "kv" if store.namespace is not None else "sql"
         result.stores.append(
             PlacedStore(
                 store.name,
-                family,
+                store.family,
                 run_config_name(store.backend_ref),
-                store.namespace or store.table_name or "",
+                store.place,
                 store.max_write_queue_size,
                 store.num_writers,
             )
         )
     for provider in spec.providers:
-        family = "kv" if provider.namespace is not None else "sql"
         result.providers.append(
             PlacedProvider(
                 provider.api,
                 provider.provider_id,
                 provider.field,
-                family,
+                provider.family,
                 run_config_name(provider.backend_ref),
-                provider.namespace or provider.table_name or "",
+                provider.place,
             )
         )
     if spec.defaults is not None and result.defaults is None:

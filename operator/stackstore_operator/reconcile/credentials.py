@@ -1,31 +1,34 @@
 """From a Secret's keys to a login: explicit keys, else well-known ones; parts before URIs. Pure.
 
-Messages name keys, never what stands under them.
+Messages name keys, never what stands under them. An exception is never raised while another one is
+handled: those of decoders and parsers quote what they were given, and would go along as its context.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
 from stackstore.credentials.snapshot import Login, Tls
-from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.backend import Credentials, Postgres
 from stackstore_operator.api.conditions import Reason
+from stackstore_operator.reconcile import addresses
+from stackstore_operator.reconcile.addresses import Address
 
 _USERNAME = ("username", "user", "master_username")
 _PASSWORD = ("password",)
+_SUPERUSER = "postgres"
+_SUPERUSER_PASSWORD = ("postgres-password",)
 _HOST = ("host", "address", "endpoint")
 _PORT = ("port",)
 _DATABASE = ("database", "dbname")
 _URI = ("uri", "url", "connection-string")
 _CA = ("ca.crt", "clusterCA", "certificates")
-_HOST_NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?\.?")
+_MAX_NAMES = 20
+DEFAULT_PORT = 5432
 
 
 class CredentialsProblem(Exception):  # noqa: N818 - it becomes a condition, not a traceback
@@ -44,194 +47,215 @@ class Resolved:
     tls: Tls
 
 
-def resolve(backend: StorageBackend, secret: Mapping[str, bytes], ca: str | None) -> Resolved:
+def resolve(
+    namespace: str,
+    postgres: Postgres,
+    credentials: Credentials,
+    secret: Mapping[str, bytes],
+    ca: str | None,
+) -> Resolved:
     """A Postgres backend's login.
 
+    What the backend's object says comes first: its own fields and the keys that it names, among
+    them that of a URI. Then well-known keys, and a well-known URI only for what is still missing.
+
     Args:
-        backend: its spec says what the Secret doesn't, and which keys hold what.
+        namespace: the backend's; a bare host is a service there.
+        postgres: says where the database is, as far as the Secret doesn't.
+        credentials: which Secret, and which of its keys hold what.
         secret: the Secret's decoded data.
         ca: PEM text of `tls.caRef`; None when there is none.
 
     Raises:
         CredentialsProblem: with a reason and a message for the condition.
     """
-    spec = backend.spec
-    assert spec.postgres is not None  # noqa: S101 - the schema has seen to it
-    assert spec.credentials is not None  # noqa: S101 - likewise
-    name = spec.credentials.secret_ref.name
-    reader = _Reader(name, secret)
-    keys = spec.credentials.keys
-    uri = reader.uri(keys.uri)
-    username = reader.text(keys.username, _USERNAME) or uri.username
-    password = reader.text(keys.password, _PASSWORD)
-    if password is None and username == "postgres":
-        password = reader.text(None, ("postgres-password",))
-    password = password if password is not None else uri.password
-    host, port = reader.host(keys.host)
-    host = spec.postgres.host or host or uri.host
-    port = spec.postgres.port or reader.port(keys.port) or port or uri.port or 5432
-    database = spec.postgres.database or reader.text(keys.database, _DATABASE) or uri.database
+    reader = _Reader(credentials.secret_ref.name, secret)
+    keys = credentials.keys
+    uri = reader.uri(keys.uri) if keys.uri is not None else Address()
+    hint = reader.hint()
+    username = (
+        reader.named(keys.username) or uri.username or reader.known(_USERNAME) or hint.username
+    )
+    password = reader.named(keys.password) or uri.password or reader.known(_PASSWORD)
+    if password is None and username == _SUPERUSER:
+        password = reader.known(_SUPERUSER_PASSWORD)
+    password = password or hint.password
+    place = _place(reader, postgres, credentials, uri, hint)
+    database = (
+        postgres.database
+        or reader.named(keys.database)
+        or uri.database
+        or reader.known(_DATABASE)
+        or hint.database
+    )
+    looked_for = {
+        "a user": (username, _USERNAME),
+        "a password": (password, _PASSWORD),
+        "a host": (place.host, (*_HOST, "`spec.postgres.host`")),
+        "a database": (database, (*_DATABASE, "`spec.postgres.database`")),
+    }
     missing = [
-        f"{what} (looked for {', '.join(repr(key) for key in names)})"
-        for what, value, names in (
-            ("a user", username, _USERNAME),
-            ("a password", password, _PASSWORD),
-            ("a host", host, (*_HOST, "`spec.postgres.host`")),
-            ("a database", database, (*_DATABASE, "`spec.postgres.database`")),
-        )
+        f"{what} (looked for {', '.join(names)})"
+        for what, (value, names) in looked_for.items()
         if not value
     ]
-    if missing:
-        have = ", ".join(repr(key) for key in sorted(secret)) or "no key"
+    if missing or not (username and password and place.host and database):
         raise CredentialsProblem(
             Reason.SECRET_KEY_MISSING,
-            f"Secret '{name}' does not give {'; '.join(missing)}; it has {have}",
+            f"Secret '{reader.name}' does not give {'; '.join(missing)}; it has {reader.names()}"
+            f"{reader.unread()}",
         )
-    if ca is None:
-        ca = reader.text(keys.ca, _CA)
-    check_ca(ca)
-    return Resolved(
-        Login(
-            host=_qualified(host or "", backend.metadata.namespace),
-            port=port,
-            database=database or "",
-            username=username or "",
-            password=SecretStr(password or ""),
-        ),
-        Tls(mode=spec.postgres.tls.mode, ca=ca),
+    login = Login(
+        host=addresses.qualified(place.host, namespace),
+        port=place.port or DEFAULT_PORT,
+        database=database,
+        username=username,
+        password=SecretStr(password),
     )
+    return Resolved(login, _tls(reader, postgres, credentials, ca))
 
 
-def check_ca(ca: str | None) -> None:
-    """Raise `CredentialsProblem` unless it is PEM certificates (or nothing)."""
-    if ca is None:
-        return
+def _place(
+    reader: _Reader, postgres: Postgres, credentials: Credentials, uri: Address, hint: Address
+) -> Address:
+    """The host, and the port that goes with it."""
+    keys = credentials.keys
+    stated = postgres.port or reader.port(keys.port)
+    if postgres.host is not None:
+        return Address(host=postgres.host, port=stated or reader.known_port() or hint.port)
+    if keys.host is not None:
+        found = reader.host(keys.host)
+        return Address(host=found.host, port=stated or found.port or reader.known_port())
+    if uri.host is not None:
+        # A URI without a port says 5432, whatever else the Secret holds.
+        return Address(host=uri.host, port=stated or uri.port or DEFAULT_PORT)
+    key = reader.first(_HOST)
+    if key is not None:
+        found = reader.host(key)
+        return Address(host=found.host, port=stated or reader.known_port() or found.port)
+    return Address(host=hint.host, port=stated or reader.known_port() or hint.port)
+
+
+def _tls(reader: _Reader, postgres: Postgres, credentials: Credentials, ca: str | None) -> Tls:
+    mode = postgres.tls.mode
+    if mode not in ("VerifyCA", "VerifyFull"):
+        return Tls(mode=mode)
+    ca = ca or reader.named(credentials.keys.ca) or reader.known(_CA)
+    if ca is not None and not _is_pem(ca):
+        raise CredentialsProblem(
+            Reason.CA_INVALID, "the CA is not PEM text of one or more certificates"
+        )
+    return Tls(mode=mode, ca=ca)
+
+
+def _is_pem(ca: str) -> bool:
     try:
         ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):
-        raise CredentialsProblem(
-            Reason.CA_INVALID, "the CA is not PEM text of one or more certificates"
-        ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Uri:
-    username: str | None = None
-    password: str | None = None
-    host: str | None = None
-    port: int | None = None
-    database: str | None = None
+        return False
+    return True
 
 
 class _Reader:
+    """A Secret's keys as text. An empty value counts as none."""
+
     def __init__(self, name: str, secret: Mapping[str, bytes]) -> None:
-        self._name = name
+        self.name = name
         self._secret = secret
 
-    def text(self, explicit: str | None, well_known: tuple[str, ...]) -> str | None:
-        """The first of these keys that is there and not empty; an explicit one must be."""
-        if explicit is not None:
-            if not self._secret.get(explicit):
-                state = "is empty in" if explicit in self._secret else "is not in"
-                have = ", ".join(repr(key) for key in sorted(self._secret)) or "no key"
-                raise CredentialsProblem(
-                    Reason.SECRET_KEY_MISSING,
-                    f"the key '{explicit}' {state} Secret '{self._name}', which has {have}",
-                )
-            return self._decoded(explicit)
-        for key in well_known:
-            if self._secret.get(key):
-                return self._decoded(key)
-        return None
-
-    def port(self, explicit: str | None) -> int | None:
-        text = self.text(explicit, _PORT)
-        return None if text is None else self._number(text, explicit or "port")
-
-    def host(self, explicit: str | None) -> tuple[str | None, int | None]:
-        """A host, and the port that some makers append to it."""
-        text = self.text(explicit, _HOST)
+    def named(self, key: str | None) -> str | None:
+        """What stands under a key that the backend names: it has to be there."""
+        if key is None:
+            return None
+        text = self._text(key)
         if text is None:
-            return None, None
-        key = explicit or next(key for key in _HOST if self._secret.get(key))
-        bare, port = text, None
-        if text.startswith("["):
-            inside, _, rest = text[1:].partition("]")
-            bare = inside
-            port = self._number(rest[1:], key) if rest.startswith(":") else None
-        elif text.count(":") == 1:
-            bare, _, tail = text.partition(":")
-            port = self._number(tail, key)
-        self._check_host(bare, key)
-        return bare, port
-
-    def uri(self, explicit: str | None) -> _Uri:
-        """The parts of a URI; one that can't be read is only a problem where it is asked for."""
-        text = self.text(explicit, _URI)
-        if text is None:
-            return _Uri()
-        key = explicit or next(key for key in _URI if self._secret.get(key))
-        try:
-            parts = urlsplit(text)
-            found = _Uri(
-                username=unquote(parts.username) if parts.username else None,
-                password=unquote(parts.password) if parts.password else None,
-                host=unquote(parts.hostname) if parts.hostname else None,
-                port=parts.port,
-                database=unquote(parts.path[1:]) or None,
-            )
-            if parts.scheme not in ("postgres", "postgresql"):
-                raise ValueError  # noqa: TRY301 - one answer to every way of being wrong
-            if found.host is not None:
-                self._check_host(found.host, key)
-        except (ValueError, CredentialsProblem):
-            if explicit is None:
-                return _Uri()
+            state = "is empty in" if key in self._secret else "is not in"
             raise CredentialsProblem(
-                Reason.SECRET_INVALID,
-                f"the key '{key}' of Secret '{self._name}' must hold a postgresql:// URI with every "
-                "part percent-encoded",
-            ) from None
-        return found
-
-    def _decoded(self, key: str) -> str:
-        try:
-            text = self._secret[key].decode("utf-8")
-        except UnicodeDecodeError:
-            raise CredentialsProblem(
-                Reason.SECRET_INVALID, f"the key '{key}' of Secret '{self._name}' is not UTF-8 text"
-            ) from None
-        # Files made with an editor or `echo` end in a line break that nobody means.
-        text = text.rstrip("\r\n")
-        if "\x00" in text:
-            raise CredentialsProblem(
-                Reason.SECRET_INVALID,
-                f"the key '{key}' of Secret '{self._name}' holds a NUL character",
+                Reason.SECRET_KEY_MISSING,
+                f"the key '{key}' {state} Secret '{self.name}', which has {self.names()}",
             )
         return text
 
-    def _number(self, text: str, key: str) -> int:
-        if text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 65_535:
-            return int(text)
-        raise CredentialsProblem(
-            Reason.SECRET_INVALID,
-            f"the key '{key}' of Secret '{self._name}' must hold a port between 1 and 65535",
-        )
+    def first(self, keys: tuple[str, ...]) -> str | None:
+        """The first of these keys that holds something."""
+        return next((key for key in keys if self._text(key) is not None), None)
 
-    def _check_host(self, host: str, key: str) -> None:
-        if _HOST_NAME.fullmatch(host) or host.startswith("/"):
-            return
+    def known(self, keys: tuple[str, ...]) -> str | None:
+        """What stands under the first of these keys that holds something."""
+        key = self.first(keys)
+        return None if key is None else self._text(key)
+
+    def port(self, key: str | None) -> int | None:
+        """The port under a key that the backend names."""
+        text = self.named(key)
+        if text is None:
+            return None
+        found = addresses.port(text)
+        if found is None:
+            raise self._invalid(key, "must hold a port between 1 and 65535")
+        return found
+
+    def known_port(self) -> int | None:
+        """The port under a well-known key."""
+        return self.port(self.first(_PORT))
+
+    def host(self, key: str) -> Address:
+        """The host under a key, and the port that some makers append to it."""
+        found = addresses.host_and_port(self.named(key) or "")
+        if found is None:
+            raise self._invalid(key, "must hold a host name or an address")
+        return found
+
+    def uri(self, key: str) -> Address:
+        """The URI under a key that the backend names."""
+        found = addresses.from_uri(self.named(key) or "")
+        if found is None:
+            raise self._invalid(
+                key, "must hold a postgresql:// URI of one host with every part percent-encoded"
+            )
+        return found
+
+    def hint(self) -> Address:
+        """A well-known URI, if there is one that can be read: nobody has asked for it."""
+        return self._hint()[1]
+
+    def unread(self) -> str:
+        """For messages: that a well-known URI could not help."""
+        key = self._hint()[0]
+        if key is None:
+            return ""
+        return f", and what stands under '{key}' is not a percent-encoded postgresql:// URI"
+
+    def _hint(self) -> tuple[str | None, Address]:
+        """The first well-known URI; its key when it can't be read."""
+        key = next((key for key in _URI if self._secret.get(key)), None)
+        if key is None:
+            return None, Address()
+        text = self._secret[key].decode("utf-8", "replace").rstrip("\r\n")
+        found = addresses.from_uri(text) if "\ufffd" not in text else None
+        return (key, Address()) if found is None else (None, found)
+
+    def names(self) -> str:
+        """For messages: which keys the Secret has."""
+        names = sorted(self._secret)
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return (", ".join(repr(name) for name in names[:_MAX_NAMES]) or "no key") + more
+
+    def _text(self, key: str) -> str | None:
+        raw = self._secret.get(key, b"")
+        text: str | None
         try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            raise CredentialsProblem(
-                Reason.SECRET_INVALID,
-                f"the key '{key}' of Secret '{self._name}' must hold a host name or an address",
-            ) from None
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        if text is None:
+            raise self._invalid(key, "is not UTF-8 text")
+        if "\x00" in text:
+            raise self._invalid(key, "holds a NUL character")
+        # Files made with an editor or `echo` end in a line break that nobody means.
+        return text.rstrip("\r\n") or None
 
-
-def _qualified(host: str, namespace: str) -> str:
-    """A bare service name means one of the backend's own namespace, from wherever it is used."""
-    if "." in host or ":" in host or host.startswith("/") or host == "localhost":
-        return host
-    return f"{host}.{namespace}.svc"
+    def _invalid(self, key: str | None, what: str) -> CredentialsProblem:
+        return CredentialsProblem(
+            Reason.SECRET_INVALID, f"the key '{key}' of Secret '{self.name}' {what}"
+        )

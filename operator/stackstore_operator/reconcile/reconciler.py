@@ -12,13 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
-from stackstore_operator.kube.client import Client
+from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
-from stackstore_operator.reconcile.plan import config_map_name, plan, secret_name
+from stackstore_operator.reconcile.plan import Plan, config_map_name, plan, secret_name
 
 logger = logging.getLogger(__name__)
 
@@ -56,19 +57,31 @@ class Reconciler:
         bindings = self._cache.bindings_of(look.namespace, look.name)
         if not bindings:
             return None
+        if self._cache.is_held(look.namespace, look.name):
+            # What the unreadable binding binds would otherwise leave the stack.
+            logger.warning("stack %s/%s: left as it is, a binding can't be read", *look[1:])
+            return None
         inputs = await self._read(look, bindings)
         decided = plan(inputs)
-        await apply_outputs(self._client, inputs, decided)
-        for binding in bindings:
-            status = decided.statuses[binding.metadata.name]
-            if status != binding.status:
-                await self._write_binding(binding, status)
-        for announcement in decided.announcements:
-            binding = next(b for b in bindings if b.metadata.name == announcement.binding)
-            await post(self._client, "StoreBinding", binding.metadata, announcement)
+        try:
+            await apply_outputs(self._client, inputs, decided)
+        except ApiError as error:
+            await self._say(bindings, after_failure(inputs, decided, str(error)))
+            raise
+        await self._say(bindings, decided)
         if decided.again_at is None:
             return None
         return max(1.0, decided.again_at - inputs.now)
+
+    async def _say(self, bindings: Iterable[StoreBinding], decided: Plan) -> None:
+        """Write statuses and post events; only what differs."""
+        by_name = {binding.metadata.name: binding for binding in bindings}
+        for name, status in decided.statuses.items():
+            if status != by_name[name].status:
+                await self._write_binding(by_name[name], status)
+        for announcement in decided.announcements:
+            about = by_name[announcement.binding].metadata
+            await post(self._client, "StoreBinding", about, announcement)
 
     async def _backend(self, look: Look) -> float | None:
         backend = self._cache.backends.get((look.namespace, look.name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
@@ -13,6 +14,9 @@ CONFIG_KEY = "config.yaml"
 SNAPSHOT_KEY = "stackstore.json"
 STORAGE_MOUNT = "/etc/stack/storage"
 """Where a stock server's pod must mount the Secret, for the CA's path in its connection string."""
+
+_TAKEN = ("KUBERNETES_SERVICE",)
+"""Its _HOST and _PORT are the API server's in every pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,26 @@ class RenderError(Exception):
 
 def environment_prefix(backend: str) -> str:
     """The prefix of a backend's environment variables: `sql_default` gives `SQL_DEFAULT`."""
-    return "".join(
-        letter if letter.isascii() and letter.isalnum() else "_" for letter in backend
-    ).upper()
+    prefix = re.sub(r"[^A-Z0-9]", "_", backend.upper())
+    # Kubelets before 1.34 leave out a variable whose name begins with a digit.
+    return f"_{prefix}" if prefix[:1].isdigit() else prefix
+
+
+def check_prefixes(backends: Iterable[str]) -> None:
+    """Raise `RenderError` unless every backend's variables are its own."""
+    owners: dict[str, str] = {}
+    for backend in sorted(backends):
+        prefix = environment_prefix(backend)
+        other = owners.setdefault(prefix, backend)
+        if other != backend:
+            raise RenderError(
+                Reason.NAME_COLLISION,
+                f"backends '{other}' and '{backend}' would share the environment variables "
+                f"{prefix}_…; give one an alias",
+            )
+        if prefix in _TAKEN:
+            raise RenderError(
+                Reason.NAME_COLLISION,
+                f"the environment variables {prefix}_… of backend '{backend}' are Kubernetes' own; "
+                "give it an alias",
+            )

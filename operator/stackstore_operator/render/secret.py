@@ -50,15 +50,15 @@ def of_snapshot(snapshot: Snapshot) -> dict[str, bytes]:
     found = {SNAPSHOT_KEY: snapshot.to_bytes()}
     for name, backend in sorted(snapshot.backends.items()):
         if not isinstance(backend, SqliteBackend):
-            found |= {key: text.encode() for key, text in _keys(name, backend, snapshot).items()}
+            found |= {key: text.encode() for key, text in _keys(name, backend).items()}
     return found
 
 
-def _keys(name: str, backend: PostgresBackend, snapshot: Snapshot) -> dict[str, str]:
+def _keys(name: str, backend: PostgresBackend) -> dict[str, str]:
     prefix = environment_prefix(name)
     login = backend.current
     found = {
-        f"{prefix}_URL": url(name, backend, snapshot.stack_id),
+        f"{prefix}_URL": url(name, backend),
         f"{prefix}_HOST": login.host,
         f"{prefix}_PORT": str(login.port),
         f"{prefix}_DATABASE": login.database,
@@ -67,21 +67,32 @@ def _keys(name: str, backend: PostgresBackend, snapshot: Snapshot) -> dict[str, 
         f"{prefix}_POOL_SIZE": str(backend.pool.size),
         f"{prefix}_MAX_OVERFLOW": str(backend.pool.max_overflow),
     }
+    if backend.type == "sql_postgres":
+        found[f"{prefix}_POOL_RECYCLE"] = str(backend.pool.recycle_seconds)
+    elif backend.statement_timeout_seconds is not None:
+        found[f"{prefix}_COMMAND_TIMEOUT"] = str(backend.statement_timeout_seconds)
     if backend.tls.ca is not None:
         found[f"{name}.ca.crt"] = backend.tls.ca
     return found
 
 
-def url(name: str, backend: PostgresBackend, stack_id: str) -> str:
-    """A connection string that asyncpg and the server take apart into the same parts again."""
+def url(name: str, backend: PostgresBackend) -> str:
+    """A connection string that the server's driver takes apart into the same parts again.
+
+    Every part is percent-encoded. A socket's directory as the host too: in that form the server
+    takes it, and in no other. TLS is said here and nowhere else, because beside a URI the server
+    reads `ssl_mode: disable` as "prefer", and a kv backend's CA only under verify-full.
+    """
     login = backend.current
-    host = f"[{login.host}]" if ":" in login.host else quote(login.host, safe="")
-    password = login.password.get_secret_value() if login.password else ""
+    host = quote(login.host, safe="")
+    if ":" in login.host:
+        host = f"[{quote(login.host, safe=':')}]"
     options = {"sslmode": _SSL_MODES[backend.tls.mode]}
     if backend.tls.ca is not None and backend.tls.mode in ("VerifyCA", "VerifyFull"):
         options["sslrootcert"] = f"{STORAGE_MOUNT}/{name}.ca.crt"
-    options["application_name"] = f"stackstore:{login.revision}:{stack_id}"
-    user = f"{quote(login.username, safe='')}:{quote(password, safe='')}"
+    user = quote(login.username, safe="")
+    if login.password is not None:
+        user += f":{quote(login.password.get_secret_value(), safe='')}"
     return (
         f"postgresql://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
         f"?{urlencode(options, quote_via=quote, safe='/')}"

@@ -1,0 +1,58 @@
+"""kopf carries our two kinds. Only `on.event`: kopf then writes nothing, no annotation, no finalizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import kopf
+
+from stackstore_operator.api.crd import GROUP, VERSION
+from stackstore_operator.handlers.changes import Changes
+from stackstore_operator.kube.client import Client
+from stackstore_operator.kube.login import connection_info
+
+_RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
+_PATIENT_SECONDS = 5.0
+
+
+class _Patience:
+    """Delays without an end: an API server that is away for an hour must not end the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from _RECONNECT_SECONDS
+        while True:
+            yield _PATIENT_SECONDS
+
+
+def registry(client: Client, changes: Changes) -> kopf.OperatorRegistry:
+    """The handlers."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=made)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await connection_info(client)
+
+    @kopf.on.event(GROUP, VERSION, "storagebackends", registry=made)
+    async def backend(event: kopf.RawEvent, **_: Any) -> None:
+        changes.backend(event["object"], deleted=event["type"] == "DELETED")
+
+    @kopf.on.event(GROUP, VERSION, "storebindings", registry=made)
+    async def binding(event: kopf.RawEvent, **_: Any) -> None:
+        changes.binding(event["object"], deleted=event["type"] == "DELETED")
+
+    return made
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's settings."""
+    made = kopf.OperatorSettings()
+    # Events are ours to post, with stable reasons; kopf would post log lines.
+    made.posting.enabled = False
+    made.networking.error_backoffs = _Patience()
+    made.networking.connect_timeout = 5
+    made.networking.request_timeout = 15
+    made.watching.server_timeout = 300
+    made.watching.client_timeout = 330
+    made.watching.connect_timeout = 5
+    return made

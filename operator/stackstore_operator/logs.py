@@ -1,0 +1,45 @@
+"""Log lines: one JSON object each, or text for people; every line of one look carries its id."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+from stackstore_operator.reconcile.reconciler import reconcile_id
+
+Format = Literal["json", "text"]
+
+_QUIET = ("kopf.objects", "kopf._core", "asyncio", "aiohttp.access")
+"""They tell each event and, in debug mode, whole objects."""
+
+
+class _WithLook(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.look = reconcile_id.get() or "-"
+        return True
+
+
+def configure(form: Format, level: int = logging.INFO) -> None:
+    """Log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_WithLook())
+    if form == "json":
+        handler.setFormatter(
+            JsonFormatter(
+                "{asctime}{levelname}{name}{message}{look}",
+                style="{",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            )
+        )
+    else:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s [%(look)s] %(message)s")
+        )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,86 @@
+"""The command `stackstore-operator`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stackstore_operator import logs
+from stackstore_operator.api import crd
+from stackstore_operator.kube.client import ApiError
+from stackstore_operator.service import serve
+
+app = typer.Typer(
+    name="stackstore-operator",
+    help="Named storage backends for LLM stack servers, on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with locals would hold Secrets.
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            help="How to reach the API server. Without it: as the pod's service account.",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            help="The operator's own namespace, where the Secret with its key is kept.",
+            envvar="POD_NAMESPACE",
+        ),
+    ] = "stackstore-system",
+    log_format: Annotated[
+        logs.Format, typer.Option(help="One JSON object a line, or text for people.")
+    ] = "json",
+) -> None:
+    """Watch StorageBackends and StoreBindings and render each stack's Secret and run config.
+
+    Ends with 0 on SIGTERM and SIGINT, with 1 when the API server refuses what it can't do without.
+    """
+    logs.configure(log_format)
+    try:
+        asyncio.run(serve(kubeconfig, namespace))
+    except ApiError as error:
+        typer.echo(f"stackstore-operator: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def crds(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one file a CRD into this directory. Without it: all to standard output.",
+            metavar="DIR",
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Print the CustomResourceDefinitions, or write them to a directory.
+
+    Example: stackstore-operator crds | kubectl apply --server-side -f -
+    """
+    if output is None:
+        typer.echo("---\n".join(crd.files().values()), nl=False)
+        return
+    for path in crd.write(output):
+        typer.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    app()

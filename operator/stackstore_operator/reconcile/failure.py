@@ -1,0 +1,51 @@
+"""What is said of a plan that could not be written. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stackstore_operator.api.conditions import Reason
+from stackstore_operator.reconcile import conditions
+from stackstore_operator.reconcile.conditions import Said
+from stackstore_operator.reconcile.inputs import StackInputs
+from stackstore_operator.reconcile.plan import Plan, announcements
+
+_REASONS = {str(reason): reason for reason in Reason}
+
+
+def after_failure(inputs: StackInputs, decided: Plan, message: str) -> Plan:
+    """The same plan, whose bindings say that a write failed instead of that all is written.
+
+    Args:
+        inputs: what was planned from.
+        decided: the plan.
+        message: what the API server answered; it speaks of objects and fields, not of contents.
+    """
+    statuses = {}
+    for binding in inputs.bindings:
+        planned = decided.statuses[binding.metadata.name]
+        said = [
+            Said(c.type, c.status, _REASONS[c.reason], c.message)
+            for c in planned.conditions
+            if c.type != "Ready"
+        ]
+        said = [
+            Said("Rendered", "False", Reason.APPLY_FAILED, message)
+            if (one.type, one.status) == ("Rendered", "True")
+            else one
+            for one in said
+        ]
+        parts = [one for one in said if one.type != "Adopted"]
+        statuses[binding.metadata.name] = planned.model_copy(
+            update={
+                "conditions": conditions.timed(
+                    [conditions.summary(parts), *said],
+                    binding.status.conditions,
+                    binding.metadata.generation,
+                    inputs.now,
+                ),
+                # The revision that is in force is the one that was written before.
+                "revision": binding.status.revision,
+            }
+        )
+    return replace(decided, statuses=statuses, announcements=announcements(inputs, statuses))

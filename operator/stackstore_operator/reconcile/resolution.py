@@ -1,0 +1,119 @@
+"""Which backends the accepted bindings' references lead to, or why to none. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
+from stackstore_operator.api.backend import StorageBackend, allows
+from stackstore_operator.api.conditions import Reason
+from stackstore_operator.reconcile.backends import look
+from stackstore_operator.reconcile.composition import Composition, Use
+from stackstore_operator.reconcile.conditions import Said
+from stackstore_operator.reconcile.inputs import Key, StackInputs
+
+Backend = PostgresBackend | SqliteBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A backend that can be used.
+
+    Attributes:
+        key: namespace and name of its object.
+        snapshot: how a stack sees it, without previous logins.
+        grace: how many seconds a replaced login stays usable.
+    """
+
+    key: Key
+    snapshot: Backend
+    grace: int
+
+
+@dataclass
+class Resolution:
+    """What came of the references.
+
+    Attributes:
+        backends: by their names in the run config.
+        said: the condition BackendsResolved, by binding.
+        unusable: the references that lead to nothing usable.
+    """
+
+    backends: dict[str, Found] = field(default_factory=dict)
+    said: dict[str, Said] = field(default_factory=dict)
+    unusable: list[Use] = field(default_factory=list)
+
+
+def resolve(inputs: StackInputs, composition: Composition) -> Resolution:
+    """Follow every reference of every accepted binding."""
+    result = Resolution()
+    for use in composition.uses:
+        found = _follow(inputs, use)
+        if isinstance(found, Found):
+            result.backends[use.name] = found
+        else:
+            result.unusable.append(use)
+            result.said.setdefault(use.binding, found)
+    for name, accepted in composition.accepted.items():
+        if accepted.status == "True":
+            result.said.setdefault(name, Said("BackendsResolved", "True", Reason.RESOLVED))
+        else:
+            result.said[name] = Said(
+                "BackendsResolved", "Unknown", Reason.WAITING, "the binding is not accepted"
+            )
+    return result
+
+
+def find(inputs: StackInputs, key: Key) -> Found | None:
+    """A backend by its key, if this namespace may use it and it can be used."""
+    backend = inputs.backends.get(key)
+    if backend is None or not allows(backend, inputs.namespace):
+        return None
+    state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+    return None if state.snapshot is None else _found(key, backend, state.snapshot)
+
+
+def is_withdrawn(inputs: StackInputs, key: Key) -> bool:
+    """Whether a backend is there and does not let this namespace use it."""
+    backend = inputs.backends.get(key)
+    return backend is not None and not allows(backend, inputs.namespace)
+
+
+def _follow(inputs: StackInputs, use: Use) -> Found | Said:
+    label = use.backend[1] if use.backend[0] == inputs.namespace else "/".join(use.backend)
+    backend = inputs.backends.get(use.backend)
+    if backend is None or not allows(backend, inputs.namespace):
+        # One answer for both: whether it exists is not a stranger's business.
+        return Said(
+            "BackendsResolved",
+            "Unknown",
+            Reason.NOT_FOUND_OR_NOT_ALLOWED,
+            f"{use.path}: StorageBackend '{label}' was not found, or does not allow namespace "
+            f"'{inputs.namespace}'",
+        )
+    if not backend.spec.type.startswith(f"{use.family}_"):
+        return Said(
+            "BackendsResolved",
+            "False",
+            Reason.FAMILY_MISMATCH,
+            f"{use.path} needs a {use.family} backend, and StorageBackend '{label}' is "
+            f"{backend.spec.type}",
+        )
+    state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+    if state.snapshot is None:
+        part = state.accepted if state.accepted.status != "True" else state.credentials
+        # The details of another namespace's Secret are for its owner.
+        mine = use.backend[0] == inputs.namespace
+        cause = f": {part.reason}: {part.message}" if mine else "; see its own conditions"
+        return Said(
+            "BackendsResolved",
+            part.status,
+            Reason.BACKEND_NOT_READY,
+            f"{use.path}: StorageBackend '{label}' can't be used yet{cause}",
+        )
+    return _found(use.backend, backend, state.snapshot)
+
+
+def _found(key: Key, backend: StorageBackend, snapshot: Backend) -> Found:
+    return Found(key, snapshot, backend.spec.rotation.grace_seconds)

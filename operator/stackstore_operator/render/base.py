@@ -1,0 +1,215 @@
+"""The base config: a user's YAML, read with the line of everything in it, and never trusted.
+
+It is turned into plain data here, because a loader alone forgets where things stood, lets a
+repeated key win silently, and can be made to grow without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from stackstore.config import legacy
+from stackstore.config.document import Document
+from stackstore.config.problems import Path, Problem, dotted
+from stackstore.config.report import Reading
+from stackstore_operator.api.conditions import Reason
+from stackstore_operator.render.model import RenderError
+
+SOURCE = "the base config"
+MAX_BYTES = 512 * 1024
+MAX_VALUES = 20_000
+MAX_DEPTH = 64
+"""A run config has some hundred values, some ten deep; each costs time in the operator's loop."""
+_MAX_PROBLEMS = 10
+_MAX_NUMBER = 400
+"""Characters of a number or date; longer ones take Python long to read, and can't be written."""
+
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+)
+_TEXT = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def parse(text: str) -> Document:
+    """Read a base config.
+
+    Returns:
+        Its data and lines, without the `storage` section, which is replaced anyway.
+
+    Raises:
+        RenderError: it isn't a run config, or one of an earlier release; with every problem found,
+            its line, and none of the values.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise failure("is not text that UTF-8 can hold") from None
+    if size > MAX_BYTES:
+        raise failure(f"is larger than {MAX_BYTES} bytes")
+    loader = yaml.SafeLoader("")
+    try:
+        _check_events(text)
+        loader = yaml.SafeLoader(text)
+        builder = _Builder(loader)
+        data = builder.top(loader.get_single_node())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise failure(
+            "is not YAML, or more than one document", mark.line + 1 if mark else 0
+        ) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise failure("holds a character that YAML does not allow", line) from None
+    except ValueError:
+        # PyYAML's scanner stumbles over a few escapes (\U with too high a number) like this.
+        raise failure("is not YAML: a broken escape", loader.line + 1) from None
+    finally:
+        loader.dispose()
+    data.pop("storage", None)
+    reading = Reading(Document(SOURCE, data, builder.lines), {}, builder.problems)
+    legacy.report(reading)
+    _check_shape(reading)
+    raise_all(reading.problems)
+    return reading.document
+
+
+def failure(message: str, line: int = 0) -> RenderError:
+    """The base config as a whole is at fault."""
+    return invalid([Problem("", line, message)])
+
+
+def invalid(problems: Iterable[Problem]) -> RenderError:
+    """The problems as one error, the first ones in full."""
+    found = sorted(problems, key=lambda problem: problem.line)
+    texts = [problem.text(SOURCE) for problem in found[:_MAX_PROBLEMS]]
+    if len(found) > _MAX_PROBLEMS:
+        texts.append(f"and {len(found) - _MAX_PROBLEMS} more")
+    return RenderError(Reason.BASE_CONFIG_INVALID, "\n".join(texts))
+
+
+def raise_all(problems: list[Problem]) -> None:
+    """Raise if there are any."""
+    if problems:
+        raise invalid(problems)
+
+
+def _check_events(text: str) -> None:
+    # Before anything is built, and only as far as the bounds go: deep nesting and aliases cost far
+    # more to build than to see.
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if count > MAX_VALUES:
+            raise failure(f"has more than {MAX_VALUES} values", line)
+        if isinstance(event, yaml.AliasEvent):
+            raise failure("uses a YAML alias (`*name`); write the values out", line)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise failure(f"is nested deeper than {MAX_DEPTH} levels", line)
+        tag = getattr(event, "tag", None)
+        if tag not in {None, "!", *_TAGS}:
+            raise failure("uses a YAML tag (`!…`) that is not one of plain data", line)
+
+
+@dataclass
+class _Builder:
+    loader: yaml.SafeLoader
+    problems: list[Problem] = field(default_factory=list)
+    lines: dict[Path, int] = field(default_factory=dict)
+
+    def top(self, root: yaml.Node | None) -> dict[str, Any]:
+        if not isinstance(root, yaml.MappingNode):
+            raise failure("must be a mapping, with keys such as `providers:`")
+        return self._mapping(root, ())
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, path)
+            if key is None:
+                continue
+            below = (*path, key)
+            if below in self.lines:
+                self._report(key_node, below, f"is there twice, first in line {self.lines[below]}")
+                continue
+            self.lines[below] = key_node.start_mark.line + 1
+            data[key] = self._value(value_node, below)
+        return data
+
+    def _key(self, node: yaml.Node, path: Path) -> str | None:
+        if node.tag == _MERGE:
+            self._report(node, path, "uses the merge key `<<`; write the values out")
+            return None
+        key = self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, str):
+            return key
+        self._report(node, path, "has a key that is not text; write it in quotes")
+        return None
+
+    def _value(self, node: yaml.Node, path: Path) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self.lines[*path, index] = item.start_mark.line + 1
+                items.append(self._value(item, (*path, index)))
+            return items
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            if node.tag != _TEXT and len(node.value) > _MAX_NUMBER:
+                raise ValueError  # noqa: TRY301 - one answer to every way of being wrong
+            value = self.loader.construct_object(node)
+            if isinstance(value, str):
+                value.encode()
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
+            # The constructors of numbers and dates raise whatever their conversion raises.
+            self._report(node, path, "is tagged, or looks, like what it is not; write it in quotes")
+            return None
+        return value
+
+    def _report(self, node: yaml.Node, path: Path, message: str) -> None:
+        self.problems.append(Problem(dotted(path), node.start_mark.line + 1, message))
+
+
+def _check_shape(reading: Reading) -> None:
+    # Without these the server does not boot, and says little about why.
+    data = reading.document.data
+    if data.get("distro_name") is None and not isinstance(data.get("image_name"), str):
+        reading.report(("distro_name",), "must be there", hint="give the stack a name")
+    if "server" in data and not isinstance(data["server"], dict):
+        reading.report(("server",), "must be a mapping", hint="remove it, or give it a port")
+    providers = data.get("providers")
+    if not isinstance(providers, dict):
+        hint = "write `providers: {}` when there are none"
+        reading.report(("providers",), "must be there, and a mapping", hint=hint)
+        return
+    for api, listed in providers.items():
+        if not isinstance(listed, list):
+            reading.report(("providers", api), "must be a list of providers")
+            continue
+        for index, entry in enumerate(listed):
+            _check_provider(reading, ("providers", api, index), entry)
+
+
+def _check_provider(reading: Reading, path: Path, entry: Any) -> None:
+    if not isinstance(entry, dict):
+        reading.report(path, "must be a mapping with `provider_id` and `provider_type`")
+        return
+    if not isinstance(entry.get("provider_id", False), str | None):
+        reading.report((*path, "provider_id"), "must be there, and text")
+    if not isinstance(entry.get("provider_type"), str):
+        reading.report((*path, "provider_type"), "must be there, and text")
+    if not isinstance(entry.get("config"), dict | None):
+        reading.report((*path, "config"), "must be a mapping")

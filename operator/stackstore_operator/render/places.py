@@ -1,0 +1,72 @@
+"""Two users of one place: what one writes there the other would read, or lose.
+
+The server checks none of it. Some of its tables have fixed names, whatever the config says.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+
+from stackstore.credentials.snapshot import SqliteBackend
+from stackstore_operator.api.conditions import Reason
+from stackstore_operator.render.model import PlacedStore, RenderError, ResolvedStack
+from stackstore_operator.render.references import Reference
+from stackstore_operator.render.releases import Family
+
+_Claim = tuple[str, str, str]
+"""What kind of place, its name, and the word of those who share it on purpose."""
+
+
+def check(
+    stores: Iterable[PlacedStore], references: Iterable[Reference], stack: ResolvedStack
+) -> None:
+    """Raise `RenderError` when two users would share a place."""
+    taken: dict[tuple[object, ...], tuple[str, str]] = {}
+    for label, backend, claims in _users(stores, references, stack):
+        database = _database(stack, backend)
+        for kind, name, common in claims:
+            # SQLite knows no case in a table's name.
+            key = (*database, kind, name.casefold() if kind == "table" else name)
+            other, theirs = taken.setdefault(key, (label, common))
+            if other != label and not (common and common == theirs):
+                raise RenderError(
+                    Reason.TABLE_COLLISION,
+                    f"{label} and {other} would share the {kind} '{name}' of one database; "
+                    "give each its own, or another backend",
+                )
+
+
+def _users(
+    stores: Iterable[PlacedStore], references: Iterable[Reference], stack: ResolvedStack
+) -> Iterator[tuple[str, str, list[_Claim]]]:
+    release = stack.release
+    for name, backend in sorted(stack.backends.items()):
+        if backend.type in release.kv_tables:
+            yield f"kv backend '{name}'", name, [("table", release.kv_tables[backend.type], "kv")]
+        else:
+            yield f"sql backend '{name}'", name, [("table", t, "jobs") for t in release.reserved]
+    for store in stores:
+        rule = release.stores[store.name]
+        claims = _claims(store.family, store.place, rule.fixed, rule.common)
+        yield f"store '{store.name}'", store.backend, claims
+    for found in references:
+        if found.backend is not None:
+            used = found.rule
+            claims = _claims(used.family, found.place, used.fixed, used.common)
+            yield found.label, found.backend, claims
+
+
+def _claims(family: Family, place: str | None, fixed: tuple[str, ...], common: str) -> list[_Claim]:
+    if family == "kv":
+        return [] if place is None else [("kv namespace", place, "")]
+    # The name that was given counts too: it is the one our runtime uses.
+    return [("table", table, common) for table in (*fixed, *([place] if place else []))]
+
+
+def _database(stack: ResolvedStack, name: str) -> tuple[object, ...]:
+    backend = stack.backends[name]
+    if isinstance(backend, SqliteBackend):
+        return ("sqlite", posixpath.normpath(backend.path))
+    login = backend.current
+    return ("postgres", login.host.lower(), login.port, login.database)

@@ -1,0 +1,119 @@
+"""The operator as one process: what it consists of, started and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kopf
+
+from stackstore_operator.handlers import kinds
+from stackstore_operator.handlers.changes import Changes
+from stackstore_operator.kube import revisionkey
+from stackstore_operator.kube.client import ApiError, Client
+from stackstore_operator.kube.watch import watch
+from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.queue import Queue
+from stackstore_operator.reconcile.reconciler import Look, Reconciler
+
+logger = logging.getLogger(__name__)
+
+RELIST_SECONDS = 300
+"""How often everything of our two kinds is listed anew: kopf does not tell what went while a watch
+was down for so long that its place was lost."""
+
+_FINAL = {400, 401, 403, 404, 405, 422}
+_PAUSE_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+async def serve(kubeconfig: Path | None, namespace: str) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        kubeconfig: how to reach the API server; None: as the pod's service account.
+        namespace: where the operator's own Secret is kept.
+
+    Raises:
+        ApiError: the API server refuses what the operator can't do without.
+    """
+    client = await Client.connect(kubeconfig)
+    try:
+        key = await _patiently(lambda: revisionkey.load(client, namespace))
+        cache = Cache()
+        queue: Queue[Look] = Queue(Reconciler(client, cache, key).look)
+        changes = Changes(cache, queue.add)
+        # Before anything is looked at: a binding whose backend wasn't heard of yet would for a moment
+        # be told that it is missing.
+        await _patiently(lambda: _list(client, changes))
+        logger.info(
+            "watching all namespaces: %d StorageBackends, %d StoreBindings",
+            len(cache.backends),
+            len(cache.bindings),
+        )
+        await _together(
+            kopf.operator(
+                registry=kinds.registry(client, changes),
+                settings=kinds.settings(),
+                clusterwide=True,
+                standalone=True,
+            ),
+            queue.run(),
+            watch(client, "Secret", None, changes.referent),
+            watch(client, "ConfigMap", None, changes.referent),
+            _relist(client, changes),
+        )
+    finally:
+        await client.close()
+
+
+async def _together(main: Coroutine[Any, Any, None], *others: Coroutine[Any, Any, None]) -> None:
+    """Run until `main` ends (kopf does on a signal) or any of the others fails."""
+    # kopf ends every task that is younger than itself, so it comes last.
+    tasks = [asyncio.create_task(other) for other in others]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(main))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Wait for an API server that is not there yet; what it refuses is refused."""
+    while True:
+        try:
+            return await call()
+        except ApiError as error:
+            if error.status in _FINAL:
+                raise
+            logger.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _list(client: Client, changes: Changes) -> None:
+    try:
+        changes.everything(await client.list("StorageBackend"), await client.list("StoreBinding"))
+    except ApiError as error:
+        if error.status == 404:
+            raise ApiError(
+                404, "the CRDs of stackstore.dev are not installed: kubectl apply -f crds/"
+            ) from None
+        raise
+
+
+async def _relist(client: Client, changes: Changes) -> None:
+    while True:
+        await asyncio.sleep(RELIST_SECONDS)
+        try:
+            await _list(client, changes)
+        except ApiError as error:
+            logger.warning("listing everything: %s", error)

@@ -1,0 +1,106 @@
+"""The control plane of a worker, with our CRDs, and a namespace of its own for each test.
+
+One plane a worker and session, started by the first test that asks: the plain one for what only
+talks to the API server, the one with controllers for what waits until namespaces and owned objects
+are gone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+
+import pytest
+import trustme
+import yaml
+
+from stackstore_operator.api import crd
+from tests.support.controlplane import ControlPlane
+from tests.support.operator import OWN_NAMESPACE, Api, OperatorProcess
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver with our CRDs."""
+    yield from _plane(controllers=False)
+
+
+@pytest.fixture(scope="session")
+def full_control_plane() -> Iterator[ControlPlane]:
+    """The same with the controllers that end namespaces and collect what has lost its owners."""
+    yield from _plane(controllers=True)
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> str:
+    """A fresh namespace of `control_plane`; it goes with the plane."""
+    return new_namespace(control_plane)
+
+
+@pytest.fixture
+def full_namespace(full_control_plane: ControlPlane) -> str:
+    """A fresh namespace of `full_control_plane`."""
+    return new_namespace(full_control_plane)
+
+
+def new_namespace(plane: ControlPlane, **labels: str) -> str:
+    """Make a namespace and return its name."""
+    name = f"t-{secrets.token_hex(5)}"
+    metadata = {"name": name, "labels": labels}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(namespace))
+    return name
+
+
+def _plane(*, controllers: bool) -> Iterator[ControlPlane]:
+    plane = ControlPlane.start(controllers=controllers)
+    try:
+        plane.kubectl("create", "-f", "-", stdin="---\n".join(crd.files().values()))
+        names = [yaml.safe_load(text)["metadata"]["name"] for text in crd.files().values()]
+        plane.kubectl("wait", "crd", *names, "--for=condition=Established", "--timeout=30s")
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture(scope="session")
+def operator(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """One operator process a worker, cluster-wide on `control_plane`."""
+    control_plane.kubectl("create", "namespace", OWN_NAMESPACE)
+    process = OperatorProcess(control_plane, tmp_path_factory.mktemp("operator")).start()
+    process.wait_until_up()
+    yield process
+    assert process.stop() == 0, process.log()
+    # Nothing that went wrong unnoticed: whatever a look raises is told as a warning with its type.
+    assert "Traceback" not in process.log()
+
+
+@pytest.fixture
+def api(control_plane: ControlPlane, operator: OperatorProcess, namespace: str) -> Iterator[Api]:
+    """A namespace that the operator serves."""
+    made = Api(control_plane, namespace)
+    yield made
+    # The namespace stays (nothing here ends it), but what the operator works on goes.
+    for kind in ("StoreBinding", "StorageBackend"):
+        for obj in made.list(kind):
+            made.delete(kind, obj["metadata"]["name"])
+    made.close()
+
+
+@pytest.fixture
+def other(control_plane: ControlPlane, operator: OperatorProcess) -> Iterator[Api]:
+    """A second namespace beside `api`."""
+    made = Api(control_plane, new_namespace(control_plane))
+    yield made
+    for obj in made.list("StorageBackend"):
+        made.delete("StorageBackend", obj["metadata"]["name"])
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def certificate() -> str:
+    """PEM text of some authority."""
+    return trustme.CA().cert_pem.bytes().decode()

@@ -1,0 +1,272 @@
+"""The operator as a process of its own, and plain JSON access to what it works on."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import yaml
+
+from tests.support.controlplane import ControlPlane
+from tests.support.postgres import die_with_parent
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN_NAMESPACE = "stackstore-system"
+T = TypeVar("T")
+
+_PLACES = {
+    "Namespace": "api/v1/namespaces",
+    "Secret": "api/v1/namespaces/{}/secrets",
+    "ConfigMap": "api/v1/namespaces/{}/configmaps",
+    "Event": "api/v1/namespaces/{}/events",
+    "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{}/storagebackends",
+    "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{}/storebindings",
+}
+
+
+def rules() -> list[dict[str, Any]]:
+    """The RBAC rules that the chart ships."""
+    path = ROOT / "charts" / "stackstore" / "files" / "rules.yaml"
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text())
+    return found
+
+
+def until(
+    condition: Callable[[], T], seconds: float = 10.0, what: str | Callable[[], str] = ""
+) -> T:
+    """Wait until `condition` gives something true, and return that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds} s: {told or condition}")
+        time.sleep(0.02)
+
+
+class Api:
+    """One namespace of an API server, as its administrator sees it."""
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        self.plane = plane
+        self.namespace = namespace
+        entry = yaml.safe_load(plane.kubeconfig().read_text())
+        context = ssl.create_default_context(
+            cadata=base64.b64decode(
+                entry["clusters"][0]["cluster"]["certificate-authority-data"]
+            ).decode()
+        )
+        self._client = httpx.Client(
+            base_url=plane.url, verify=context, timeout=20,
+            headers={"Authorization": f"Bearer {entry['users'][0]['user']['token']}"},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _url(self, kind: str, name: str = "", namespace: str | None = None) -> str:
+        place = _PLACES[kind].format(namespace or self.namespace)
+        return f"/{place}/{name}" if name else f"/{place}"
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        answer = self._client.get(self._url(kind, name))
+        if answer.status_code == 404:
+            return None
+        return _checked(answer)
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        return list(_checked(self._client.get(self._url(kind)))["items"])
+
+    def apply(self, *objects: Mapping[str, Any] | str) -> None:
+        """Server-side apply of objects, or of YAML text; as the user, by force."""
+        for given in objects:
+            for obj in yaml.safe_load_all(given) if isinstance(given, str) else [given]:
+                namespace = obj["metadata"].get("namespace", self.namespace)
+                _checked(
+                    self._client.patch(
+                        self._url(obj["kind"], obj["metadata"]["name"], namespace),
+                        params={"fieldManager": "user", "force": "true"},
+                        content=yaml.safe_dump(obj),
+                        headers={"Content-Type": "application/apply-patch+yaml"},
+                    )
+                )
+
+    def merge(self, kind: str, name: str, patch: Mapping[str, Any], subresource: str = "") -> None:
+        url = self._url(kind, name) + (f"/{subresource}" if subresource else "")
+        _checked(
+            self._client.patch(
+                url, json=patch, headers={"Content-Type": "application/merge-patch+json"},
+            )
+        )  # fmt: skip
+
+    def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
+        _checked(self._client.delete(self._url(kind, name, namespace)))
+
+    def secret(self, name: str, **data: str) -> None:
+        """Make a Secret, or replace its data."""
+        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded})
+
+    def config_map(self, name: str, **data: str) -> None:
+        """Make a ConfigMap; `config_yaml` stands for the key `config.yaml`."""
+        named = {key.replace("_", "."): text for key, text in data.items()}
+        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": named})
+
+    # -- what the operator says and made
+
+    def condition(self, kind: str, name: str, type_: str = "Ready") -> tuple[str, str, str]:
+        """(status, reason, message); empty while it isn't there."""
+        obj = self.get(kind, name) or {}
+        for condition in obj.get("status", {}).get("conditions", []):
+            if condition["type"] == type_:
+                return condition["status"], condition["reason"], condition.get("message", "")
+        return "", "", ""
+
+    def wait(self, kind: str, name: str, type_: str, status: str, reason: str, seconds: float = 10) -> str:
+        """Wait for a condition; returns its message."""
+
+        def holds() -> tuple[str] | None:
+            found = self.condition(kind, name, type_)
+            return (found[2],) if found[:2] == (status, reason) else None
+
+        try:
+            return until(holds, seconds)[0]
+        except AssertionError:
+            shown = (self.get(kind, name) or {}).get("status")
+            raise AssertionError(f"{kind} {name} is not {type_}={status}/{reason}: {shown}") from None
+
+    def ready(self, *bindings: str, seconds: float = 10) -> None:
+        for binding in bindings:
+            self.wait("StoreBinding", binding, "Ready", "True", "Ready", seconds)
+
+    def data(self, kind: str, name: str) -> dict[str, str]:
+        """The decoded data of a Secret or ConfigMap; empty while it isn't there."""
+        obj = self.get(kind, name) or {}
+        found = obj.get("data") or {}
+        if kind == "Secret":
+            return {key: base64.b64decode(value).decode() for key, value in found.items()}
+        return dict(found)
+
+    def config(self, stack: str = "chat") -> dict[str, Any]:
+        """A stack's rendered run config; empty while it isn't there."""
+        text = self.data("ConfigMap", f"{stack}-run-config").get("config.yaml", "{}")
+        found: dict[str, Any] = yaml.safe_load(text)
+        return found
+
+
+def _checked(answer: httpx.Response) -> dict[str, Any]:
+    if answer.status_code >= 400:
+        raise AssertionError(f"{answer.request.method} {answer.request.url}: {answer.text}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+class OperatorProcess:
+    """`stackstore-operator run`, logged in as a user who may do what the chart's rules say."""
+
+    def __init__(
+        self, plane: ControlPlane, directory: Path, *, user: str | None = None, server: str | None = None
+    ) -> None:
+        self.plane = plane
+        self.user = user or plane.user(rules())
+        self.log_path = directory / f"operator-{secrets.token_hex(4)}.log"
+        kubeconfig = plane.kubeconfig(self.user).read_text()
+        if server is not None:
+            kubeconfig = kubeconfig.replace(plane.url, server)
+        self._kubeconfig = directory / f"{self.user}-{secrets.token_hex(4)}.kubeconfig"
+        self._kubeconfig.write_text(kubeconfig)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> OperatorProcess:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-X", "dev", "-m", "stackstore_operator.main", "run",
+                 "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE],
+                stdout=log, stderr=log, preexec_fn=die_with_parent,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+        return self
+
+    def wait_until_up(self, seconds: float = 30) -> OperatorProcess:
+        """It has said that it watches."""
+        until(lambda: "watching" in self.log(), seconds, self.log)
+        return self
+
+    def kill9(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM; returns its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15)
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def writes(self) -> Iterator[dict[str, Any]]:
+        """What the API server's audit log holds of its writes."""
+        for event in self.plane.audit(username=self.user):
+            if event["verb"] not in ("get", "list", "watch") and "objectRef" in event:
+                yield event
+
+
+# -- manifests that tests begin with
+
+
+def sqlite_backend(name: str = "kv-default", type_: str = "kv_sqlite", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "stackstore.dev/v1alpha1",
+        "kind": "StorageBackend",
+        "metadata": {"name": name},
+        "spec": {"type": type_, "sqlite": {"path": f"/data/{name}.db"}, **spec},
+    }
+
+
+def postgres_backend(name: str = "sql-default", secret: str = "pg-app", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "stackstore.dev/v1alpha1",
+        "kind": "StorageBackend",
+        "metadata": {"name": name},
+        "spec": {
+            "type": "sql_postgres",
+            "postgres": {"host": "pg-rw.db.svc", "database": "stack", "tls": {"mode": "Disable"}},
+            "credentials": {"secretRef": {"name": secret}},
+            **spec,
+        },
+    }
+
+
+def kv(store: str, backend: str = "kv-default", place: str | None = None) -> dict[str, Any]:
+    return {"name": store, "backendRef": {"name": backend}, "namespace": place or store}
+
+
+def sql(store: str, backend: str = "sql-default", place: str | None = None) -> dict[str, Any]:
+    return {"name": store, "backendRef": {"name": backend}, "tableName": place or f"{store}_table"}
+
+
+DEFAULTS = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-default"}}
+
+
+def binding(name: str = "chat", stack: str = "chat", stores: Any = (), **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "stackstore.dev/v1alpha1",
+        "kind": "StoreBinding",
+        "metadata": {"name": name},
+        "spec": {"stack": stack, "stores": list(stores), **spec},
+    }
