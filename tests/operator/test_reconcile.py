@@ -182,7 +182,7 @@ def test_a_broken_base_config_leaves_the_last_good_outputs_and_is_told(api):
     good = outputs(api)
     api.config_map("base", config_yaml="distro_name: [x\n")
     message = api.wait("StoreBinding", "chat", "Rendered", "False", "BaseConfigInvalid")
-    assert "line" in message
+    assert "the base config:2" in message
     assert outputs(api) == good
     api.config_map("base", config_yaml="distro_name: y\nproviders: {}\n")
     api.ready("chat")
@@ -370,3 +370,46 @@ def test_a_secrets_value_is_nowhere_but_in_the_stacks_secret(api, operator: Oper
     for where, text in shown.items():
         for secret in (CANARY, encoded, "c4n4ry"):
             assert secret not in text, where
+
+
+def test_a_write_that_the_api_server_refuses_is_told_and_tried_again(api, control_plane):
+    name = f"deny-{api.namespace}"
+    policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]}]},
+            "matchConditions": [{"name": "here", "expression": f"object.metadata.namespace == '{api.namespace}' && object.metadata.name.endsWith('-storage')"}],
+            "validations": [{"expression": "false", "message": "no Secrets on Tuesdays"}],
+        },
+    }  # fmt: skip
+    bound = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    control_plane.apply(policy, bound)
+
+    def refused() -> bool:
+        try:
+            api.secret("probe-storage", a="b")
+        except AssertionError as error:
+            return "Tuesdays" in str(error)
+        return False
+
+    until(refused, 20)
+    login(api)
+    api.apply(postgres_backend(), sqlite_backend(),
+              binding(stores=[kv("metadata"), sql("inference")], defaults=DEFAULTS))  # fmt: skip
+    message = api.wait("StoreBinding", "chat", "Rendered", "False", "ApplyFailed")
+    assert "no Secrets on Tuesdays" in message
+    assert api.condition("StoreBinding", "chat")[:2] == ("False", "ApplyFailed")
+    assert api.get("ConfigMap", "chat-run-config") is None
+    control_plane.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+    api.ready("chat", seconds=40)
+    warnings = [e for e in api.list("Event") if e["reason"] == "ApplyFailed"]
+    assert len(warnings) == 1
