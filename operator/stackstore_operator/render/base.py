@@ -32,8 +32,7 @@ _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
 )
-_TEXT = "tag:yaml.org,2002:str"
-_MERGE = "tag:yaml.org,2002:merge"
+_TEXT, _MAP, _SEQ, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq", "merge"))
 
 
 def parse(text: str) -> Document:
@@ -54,7 +53,8 @@ def parse(text: str) -> Document:
         raise failure(f"is larger than {MAX_BYTES} bytes")
     loader = yaml.SafeLoader("")
     try:
-        _check_events(text)
+        loader = yaml.SafeLoader(text)
+        _check_events(loader)
         loader = yaml.SafeLoader(text)
         builder = _Builder(loader)
         data = builder.top(loader.get_single_node())
@@ -66,7 +66,7 @@ def parse(text: str) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise failure("holds a character that YAML does not allow", line) from None
-    except ValueError:
+    except (ValueError, OverflowError):
         # PyYAML's scanner stumbles over a few escapes (\U with too high a number) like this.
         raise failure("is not YAML: a broken escape", loader.line + 1) from None
     finally:
@@ -99,11 +99,13 @@ def raise_all(problems: list[Problem]) -> None:
         raise invalid(problems)
 
 
-def _check_events(text: str) -> None:
+def _check_events(loader: yaml.SafeLoader) -> None:
     # Before anything is built, and only as far as the bounds go: deep nesting and aliases cost far
     # more to build than to see.
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+    depth = count = 0
+    while loader.check_event():
+        event = loader.get_event()  # type: ignore[no-untyped-call]
+        count += 1
         line = event.start_mark.line + 1 if event.start_mark else 0
         if count > MAX_VALUES:
             raise failure(f"has more than {MAX_VALUES} values", line)
@@ -156,9 +158,9 @@ class _Builder:
         return None
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
-        if isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
             items = []
             for index, item in enumerate(node.value):
                 self.lines[*path, index] = item.start_mark.line + 1
@@ -168,7 +170,8 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         try:
-            if node.tag != _TEXT and len(node.value) > _MAX_NUMBER:
+            wrong = not isinstance(node, yaml.ScalarNode)
+            if wrong or (node.tag != _TEXT and len(node.value) > _MAX_NUMBER):
                 raise ValueError  # noqa: TRY301 - one answer to every way of being wrong
             value = self.loader.construct_object(node)
             if isinstance(value, str):

@@ -22,14 +22,15 @@ def check(
     stores: Iterable[PlacedStore], references: Iterable[Reference], stack: ResolvedStack
 ) -> None:
     """Raise `RenderError` when two users would share a place."""
-    taken: dict[tuple[object, ...], tuple[str, str]] = {}
-    for label, backend, claims in _users(stores, references, stack):
+    taken: dict[tuple[object, ...], tuple[int, str, str]] = {}
+    # Counted, because a label need not be one user's alone: ids that may be secret aren't shown.
+    for user, (label, backend, claims) in enumerate(_users(stores, references, stack)):
         database = _database(stack, backend)
         for kind, name, common in claims:
             # SQLite knows no case in a table's name.
             key = (*database, kind, name.casefold() if kind == "table" else name)
-            other, theirs = taken.setdefault(key, (label, common))
-            if other != label and not (common and common == theirs):
+            owner, other, theirs = taken.setdefault(key, (user, label, common))
+            if owner != user and not (common and common == theirs):
                 raise RenderError(
                     Reason.TABLE_COLLISION,
                     f"{label} and {other} would share the {kind} '{name}' of one database; "

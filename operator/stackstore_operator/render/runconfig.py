@@ -54,15 +54,16 @@ def dump(data: dict[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    """PyYAML's own, but for texts."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     # PyYAML quotes what YAML 1.1 would take for something else. Readers of YAML 1.2 take other
     # texts for numbers (`1e5`, `0o17`), and some still know `y` and `n`.
     doubtful = re.match(r"[-+.]?[0-9]|[-+.]", text) or text.lower() in {"y", "n", "null", "~"}
-    style = '"' if doubtful and "\n" not in text else None
+    # And PyYAML itself loses line breaks of other scripts (U+0085) outside double quotes.
+    hidden = not text.replace("\n", "").isprintable()
+    style = '"' if hidden or (doubtful and "\n" not in text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
