@@ -65,6 +65,7 @@ lock: ## Resolve the locks anew (needs uv)
 	$(COMPILE) pyproject.toml --extra example --output-file requirements/example.txt
 	$(COMPILE) --group build --output-file requirements/build.txt
 	$(COMPILE) --group go --output-file requirements/go.txt
+	echo ogx==1.5.0 | $(subst --python-version 3.11,--python-version 3.12,$(COMPILE)) - --output-file requirements/ogx.txt
 
 .PHONY: clean
 clean: ## Remove the environment (the cache of binaries stays)
