@@ -78,7 +78,9 @@ class ControlPlane:
         # The token file is read at start only: a few users are made beforehand and given out.
         for number in range(16):
             self._tokens[f"user-{number}"] = (secrets.token_hex(16), "")
-        lines = [f'{token},{user},{user},"{group}"' for user, (token, group) in self._tokens.items()]
+        lines = [
+            f'{token},{user},{user},"{group}"' for user, (token, group) in self._tokens.items()
+        ]
         (self.directory / "tokens.csv").write_text("\n".join(lines) + "\n")
         self._free_users = [user for user in self._tokens if user != "admin"]
 
@@ -90,7 +92,10 @@ class ControlPlane:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": "c", "cluster": {"server": self.url, "certificate-authority-data": certificate}}
+                {
+                    "name": "c",
+                    "cluster": {"server": self.url, "certificate-authority-data": certificate},
+                }
             ],
             "users": [{"name": user, "user": {"token": self._tokens[user][0]}}],
             "contexts": [
@@ -116,8 +121,14 @@ class ControlPlane:
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "ClusterRoleBinding",
                 "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": name,
+                },
+                "subjects": [
+                    {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
+                ],
             },
         )
         return name
@@ -172,14 +183,18 @@ class ControlPlane:
         )
         deadline = time.monotonic() + 60
         while True:
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(request, timeout=2, context=context):
-                    return
+            with (
+                contextlib.suppress(urllib.error.URLError, OSError),
+                urllib.request.urlopen(request, timeout=2, context=context),
+            ):
+                return
             for name, process in self._processes.items():
                 if process.poll() is not None:
                     raise RuntimeError(f"{name} ended:\n{self.log(name)[-3000:]}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"kube-apiserver is not ready:\n{self.log('kube-apiserver')[-3000:]}")
+                raise RuntimeError(
+                    f"kube-apiserver is not ready:\n{self.log('kube-apiserver')[-3000:]}"
+                )
             time.sleep(0.05)
 
     def stop_apiserver(self) -> None:
@@ -215,7 +230,11 @@ class ControlPlane:
     ) -> str:
         """Run kubectl; returns what it printed, and with check=False also its errors."""
         done = subprocess.run(
-            [self.binaries["kubectl"], f"--kubeconfig={self.kubeconfig(user)}", *arguments],
+            [
+                self.binaries["kubectl"], f"--kubeconfig={self.kubeconfig(user)}",
+                # Not the user's own: it would outlive this plane, and speak for the next on its port.
+                f"--cache-dir={self.directory / 'kube-cache'}", *arguments,
+            ],
             input=stdin, capture_output=True, text=True, check=False, cwd=self.directory,
         )  # fmt: skip
         if check and done.returncode:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import asyncpg
+
 from stackstore.credentials.snapshot import (
     Login,
     PoolSettings,
@@ -13,7 +15,8 @@ from stackstore.credentials.snapshot import (
     PreviousLogin,
     Tls,
 )
-from stackstore.pools.postgres import PostgresDatabase, targets
+from stackstore.pools.postgres import PostgresDatabase
+from stackstore.pools.target import targets
 
 STACK_ID = "0123456789ab"
 
@@ -34,6 +37,7 @@ class World:
             **{"size": 4, "max_overflow": 2, "acquire_timeout_seconds": 5, **pool}
         )
         self.tls = Tls(mode="Disable")
+        self.statement_timeout_seconds: int | None = 30
         self.pool = PostgresDatabase("sql_default", self.settings)
         self.peak = 0
 
@@ -50,7 +54,7 @@ class World:
             previous=tuple(PreviousLogin(**dict(login), usable_until=0) for login in previous[:3]),
             tls=self.tls,
             pool=self.settings,
-            statement_timeout_seconds=30,
+            statement_timeout_seconds=self.statement_timeout_seconds,
         )
         self.pool.pool.offer(targets(backend, STACK_ID))
 
@@ -112,13 +116,19 @@ class Load:
             await asyncio.sleep(0.002)
 
     async def _watch(self) -> None:
-        connection = await self.world.server.connect()
         query = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
         while not self._stop:
-            count = await connection.fetchval(query, self.world.database.role)
-            self.world.peak = max(self.world.peak, count)
-            await asyncio.sleep(0.005)
-        await connection.close()
+            # A server that a test ends takes the watcher's connection with it.
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection = await self.world.server.connect()
+                try:
+                    while not self._stop:
+                        count = await connection.fetchval(query, self.world.database.role)
+                        self.world.peak = max(self.world.peak, count)
+                        await asyncio.sleep(0.005)
+                finally:
+                    await connection.close()
+            await asyncio.sleep(0.02)
 
     async def __aenter__(self) -> Load:
         self._running = [asyncio.create_task(self._one(i % 2 == 0)) for i in range(self._tasks)]
