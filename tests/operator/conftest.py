@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,11 +55,12 @@ def new_namespace(plane: ControlPlane, **labels: str) -> str:
 
 
 def _plane(*, controllers: bool) -> Iterator[ControlPlane]:
-    plane = ControlPlane.start(controllers=controllers)
+    plane = ControlPlane.start()
     try:
         plane.kubectl("create", "-f", "-", stdin="---\n".join(crd.files().values()))
-        names = [yaml.safe_load(text)["metadata"]["name"] for text in crd.files().values()]
-        plane.kubectl("wait", "crd", *names, "--for=condition=Established", "--timeout=30s")
+        _wait_until_known(plane)
+        if controllers:
+            plane.start_controllers()
         yield plane
     finally:
         plane.stop()
@@ -104,3 +106,17 @@ def other(control_plane: ControlPlane, operator: OperatorProcess) -> Iterator[Ap
 def certificate() -> str:
     """PEM text of some authority."""
     return trustme.CA().cert_pem.bytes().decode()
+
+
+def _wait_until_known(plane: ControlPlane) -> None:
+    """Until the API server serves our kinds and tells of them: the two come one after the other."""
+    kinds = [yaml.safe_load(text)["spec"]["names"]["plural"] for text in crd.files().values()]
+    deadline = time.monotonic() + 30
+    for kind in kinds:
+        while plane.kubectl(
+            "get", kind, check=False
+        ) != "No resources found in default namespace.\n" or (
+            "GROUP:" not in plane.kubectl("explain", kind, check=False)
+        ):
+            assert time.monotonic() < deadline, plane.kubectl("explain", kind, check=False)
+            time.sleep(0.1)

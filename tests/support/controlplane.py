@@ -60,7 +60,7 @@ class ControlPlane:
             plane._start_etcd()
             plane.start_apiserver()
             if controllers:
-                plane._start_controllers()
+                plane.start_controllers()
         except BaseException:
             plane.stop()
             raise
@@ -169,7 +169,13 @@ class ControlPlane:
         ])  # fmt: skip
         self._wait_ready()
 
-    def _start_controllers(self) -> None:
+    def start_controllers(self) -> None:
+        """Start kube-controller-manager.
+
+        The garbage collector asks only now and every 30 s which kinds there are: with CRDs, start
+        it after them.
+        """
+        self.binaries = {**self.binaries, **tools.find(["kube-controller-manager"])}
         self._spawn("kube-controller-manager", [
             f"--kubeconfig={self.kubeconfig()}", "--leader-elect=false", "--bind-address=127.0.0.1",
             f"--secure-port={free_port()}",

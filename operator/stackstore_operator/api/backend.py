@@ -151,7 +151,12 @@ class Sqlite(Part):
     """A file on a volume of the pod."""
 
     model_config = _config(
-        ("!self.path.contains('://')", "`path` must be the plain path of a file, not a URI"),
+        (
+            "!self.path.contains('://') && !self.path.contains('?') && "
+            "!self.path.contains('mode=memory')",
+            "`path` must be the plain path of a file, not a URI: '://', '?' and 'mode=memory' must "
+            "not be in it",
+        ),
     )
     path: Annotated[
         str,

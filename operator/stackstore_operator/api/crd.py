@@ -138,6 +138,17 @@ def _without_nulls(default: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in default.items() if value is not None}
 
 
+def _without_defaults(node: dict[str, Any]) -> dict[str, Any]:
+    node = {key: value for key, value in node.items() if key != "default"}
+    if "properties" in node:
+        node["properties"] = {
+            name: _without_defaults(child) for name, child in node["properties"].items()
+        }
+    if "items" in node:
+        node["items"] = _without_defaults(node["items"])
+    return node
+
+
 def _crd(
     *,
     kind: str,
@@ -193,7 +204,8 @@ def _crd(
                                 "kind": {"type": "string", "description": text},
                                 "metadata": {"type": "object"},
                                 "spec": schema_of(spec),
-                                "status": schema_of(status),
+                                # A status holds what was seen, and nothing where nothing was.
+                                "status": _without_defaults(schema_of(status)),
                             },
                         }
                     },

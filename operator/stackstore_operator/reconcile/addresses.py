@@ -41,9 +41,9 @@ def host_and_port(text: str) -> Address | None:
     """`host`, `host:port`, `::1` or `[::1]:port`; None when it is something else."""
     host, colon, tail = text, "", ""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, closed, rest = text[1:].partition("]")
         colon, tail = rest[:1], rest[1:]
-        if ":" not in host or colon not in ("", ":"):
+        if not closed or ":" not in host or colon not in ("", ":"):
             return None
     elif text.count(":") == 1 and not _is_directory(text):
         host, colon, tail = text.partition(":")

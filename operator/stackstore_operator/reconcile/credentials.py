@@ -6,6 +6,7 @@ handled: those of decoders and parsers quote what they were given, and would go 
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ _PORT = ("port",)
 _DATABASE = ("database", "dbname")
 _URI = ("uri", "url", "connection-string")
 _CA = ("ca.crt", "clusterCA", "certificates")
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
+)
 _MAX_NAMES = 20
 DEFAULT_PORT = 5432
 
@@ -130,30 +134,34 @@ def _place(
         # A URI without a port says 5432, whatever else the Secret holds.
         return Address(host=uri.host, port=stated or uri.port or DEFAULT_PORT)
     key = reader.first(_HOST)
-    if key is not None:
-        found = reader.host(key)
-        return Address(host=found.host, port=stated or reader.known_port() or found.port)
-    return Address(host=hint.host, port=stated or reader.known_port() or hint.port)
+    found = hint if key is None else reader.host(key)
+    port = stated or reader.known_port() or found.port or hint.port
+    return Address(host=found.host, port=port)
 
 
 def _tls(reader: _Reader, postgres: Postgres, credentials: Credentials, ca: str | None) -> Tls:
     mode = postgres.tls.mode
     if mode not in ("VerifyCA", "VerifyFull"):
         return Tls(mode=mode)
-    ca = ca or reader.named(credentials.keys.ca) or reader.known(_CA)
-    if ca is not None and not _is_pem(ca):
+    text = ca or reader.named(credentials.keys.ca) or reader.known(_CA)
+    if text is None:
+        return Tls(mode=mode)
+    certificates = _certificates(text)
+    if certificates is None:
         raise CredentialsProblem(
             Reason.CA_INVALID, "the CA is not PEM text of one or more certificates"
         )
-    return Tls(mode=mode, ca=ca)
+    return Tls(mode=mode, ca=certificates)
 
 
-def _is_pem(ca: str) -> bool:
+def _certificates(text: str) -> str | None:
+    """The certificates of a PEM text alone: bundles carry comments, some Secrets a key as well."""
+    found = "\n".join(_CERTIFICATE.findall(text))
     try:
-        ssl.create_default_context(cadata=ca)
+        ssl.create_default_context(cadata=found)
     except (ssl.SSLError, ValueError):
-        return False
-    return True
+        return None
+    return f"{found}\n" if found else None
 
 
 class _Reader:

@@ -1,0 +1,380 @@
+"""Secrets of other people's operators, good, strange and broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stackstore.credentials.snapshot import Login
+from stackstore_operator.api.backend import Credentials, Postgres
+from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
+
+PEM = (Path(__file__).parent / "ca.crt").read_text()
+
+
+def resolved(
+    secret: dict[str, str | bytes],
+    postgres: dict[str, Any] | None = None,
+    ca: str | None = None,
+    /,
+    **keys: str,
+) -> Resolved:
+    data = {key: v if isinstance(v, bytes) else v.encode() for key, v in secret.items()}
+    credentials = Credentials.model_validate({"secretRef": {"name": "pg-app"}, "keys": keys})
+    return resolve("db", Postgres.model_validate(postgres or {}), credentials, data, ca)
+
+
+def login(*arguments: Any, **keys: str) -> tuple[str, str, str, int, str]:
+    return parts(resolved(*arguments, **keys).login)
+
+
+def parts(found: Login) -> tuple[str, str, str, int, str]:
+    password = found.password.get_secret_value() if found.password else ""
+    return found.username, password, found.host, found.port, found.database
+
+
+def problem(*arguments: Any, **keys: str) -> CredentialsProblem:
+    with pytest.raises(CredentialsProblem) as caught:
+        resolved(*arguments, **keys)
+    return caught.value
+
+
+FULL = {"username": "u", "password": "p", "host": "h.db", "port": "1", "database": "d"}
+MAKERS: dict[str, tuple[dict[str, str], dict[str, Any], tuple[Any, ...]]] = {
+    "CloudNativePG": (
+        {
+            "username": "app", "user": "app", "password": "s", "dbname": "app", "host": "pg-rw", "port": "5432",
+            "pgpass": "pg-rw:5432:app:app:s", "uri": "postgresql://app:old@pg-rw.db:5432/app",
+            "jdbc-uri": "jdbc:postgresql://pg-rw.db:5432/app?password=old&user=app",
+        },
+        {}, ("app", "s", "pg-rw.db.svc", 5432, "app"),
+    ),
+    "CloudNativePG, the user's own": (
+        {"username": "app", "password": "s"},
+        {"host": "pg-rw", "database": "app"}, ("app", "s", "pg-rw.db.svc", 5432, "app"),
+    ),
+    "Crunchy": (
+        {"user": "hippo", "password": "s", "host": "hippo-primary.pg.svc", "port": "5432", "dbname": "zoo",
+         "verifier": "SCRAM-SHA-256$x", "uri": "postgresql://hippo:s@hippo-primary.pg.svc:5432/zoo",
+         "pgbouncer-host": "hippo-pgbouncer.pg.svc"},
+        {}, ("hippo", "s", "hippo-primary.pg.svc", 5432, "zoo"),
+    ),
+    "Zalando": (
+        {"username": "zal", "password": "s"},
+        {"host": "acid.db.svc", "database": "d"}, ("zal", "s", "acid.db.svc", 5432, "d"),
+    ),
+    "Crossplane": (
+        {"endpoint": "db.example", "port": "5433", "username": "u", "password": "s", "clusterCA": "unread"},
+        {"database": "d"}, ("u", "s", "db.example", 5433, "d"),
+    ),
+    "Upbound, an instance": (
+        {"endpoint": "rds.example:5432", "address": "rds.example", "port": "5432", "username": "u", "password": "s"},
+        {"database": "d"}, ("u", "s", "rds.example", 5432, "d"),
+    ),
+    "Upbound, with the endpoint alone": (
+        {"endpoint": "rds.example:6432", "username": "u", "password": "s"},
+        {"database": "d"}, ("u", "s", "rds.example", 6432, "d"),
+    ),
+    "Upbound, a cluster": (
+        {"endpoint": "aurora.example", "reader_endpoint": "ro", "master_username": "u", "port": "5432", "password": "s"},
+        {"database": "d"}, ("u", "s", "aurora.example", 5432, "d"),
+    ),
+    "servicebinding.io": (
+        {"type": "postgresql", "provider": "x", "host": "h", "port": "5432", "username": "u", "password": "s",
+         "database": "d", "certificates": "unread"},
+        {}, ("u", "s", "h.db.svc", 5432, "d"),
+    ),
+    "Bitnami, bound, badly encoded": (
+        {"provider": "bitnami", "type": "postgresql", "host": "pg", "port": "5432", "username": "postgres",
+         "password": "p@ss#1", "database": "d", "uri": "postgresql://postgres:p@ss#1@pg:5432/d"},
+        {}, ("postgres", "p@ss#1", "pg.db.svc", 5432, "d"),
+    ),
+    "Bitnami, the superuser's password": (
+        {"username": "postgres", "postgres-password": "s"},
+        {"host": "pg", "database": "d"}, ("postgres", "s", "pg.db.svc", 5432, "d"),
+    ),
+    "a URI alone": (
+        {"connection-string": "postgres://u%40x:p%2Fw%3A@[2001:db8::1]:6000/d%20b?sslmode=require"},
+        {}, ("u@x", "p/w:", "2001:db8::1", 6000, "d b"),
+    ),
+    "a URI without a port": ({"url": "postgresql://u:p@h/d"}, {}, ("u", "p", "h.db.svc", 5432, "d")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("secret", "postgres", "expected"), MAKERS.values(), ids=MAKERS.keys())
+def test_known_makers(
+    secret: dict[str, str], postgres: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    assert login(secret, postgres) == expected
+
+
+def test_parts_beat_a_well_known_uri_one_by_one() -> None:
+    uri = "postgresql://ux:px@hx:99/dx"
+    assert login({**FULL, "uri": uri}) == ("u", "p", "h.db", 1, "d")
+    for missing, expected in {
+        "username": ("ux", "p", "h.db", 1, "d"),
+        "password": ("u", "px", "h.db", 1, "d"),
+        "host": ("u", "p", "hx.db.svc", 1, "d"),
+        "port": ("u", "p", "h.db", 99, "d"),
+        "database": ("u", "p", "h.db", 1, "dx"),
+    }.items():
+        less = {key: value for key, value in FULL.items() if key != missing}
+        assert login({**less, "uri": uri}) == expected
+
+
+def test_the_objects_own_fields_beat_the_secret() -> None:
+    assert login(FULL, {"host": "mine", "port": 7, "database": "x"}) == (
+        "u",
+        "p",
+        "mine.db.svc",
+        7,
+        "x",
+    )
+    assert login(FULL, {"host": "mine"}) == ("u", "p", "mine.db.svc", 1, "d")
+
+
+def test_explicit_keys_beat_well_known_ones() -> None:
+    secret = {**FULL, "u2": "U", "p2": "P", "h2": "H.x", "o2": "2", "d2": "D"}
+    named = {"username": "u2", "password": "p2", "host": "h2", "port": "o2", "database": "d2"}
+    assert login(secret, **named) == ("U", "P", "H.x", 2, "D")
+    for what, expected in zip(named, ("U", "P", "H.x", 2, "D"), strict=True):
+        assert expected in login(secret, **{what: named[what]})
+
+
+def test_an_explicit_uri_beats_well_known_parts_and_loses_to_explicit_keys() -> None:
+    secret = {**FULL, "mine": "postgresql://ux:px@hx/dx", "p2": "P"}
+    # No port in it means 5432, not the port of another host.
+    assert login(secret, uri="mine") == ("ux", "px", "hx.db.svc", 5432, "dx")
+    assert login(secret, uri="mine", password="p2") == ("ux", "P", "hx.db.svc", 5432, "dx")
+    assert login(secret, {"port": 9, "database": "z"}, uri="mine") == (
+        "ux",
+        "px",
+        "hx.db.svc",
+        9,
+        "z",
+    )
+    assert login(secret, uri="mine", username="p2", host="host", database="port") == (
+        "P",
+        "px",
+        "h.db",
+        1,
+        "1",
+    )
+    # What it leaves open is looked for as usual.
+    assert login({**FULL, "mine": "postgresql://hx:8/"}, uri="mine") == (
+        "u",
+        "p",
+        "hx.db.svc",
+        8,
+        "d",
+    )
+
+
+def test_the_port_goes_with_its_host() -> None:
+    secret = {**FULL, "writer": "w.x:77"}
+    assert login(secret, host="writer") == ("u", "p", "w.x", 77, "d")
+    assert login(secret, host="writer", port="port") == ("u", "p", "w.x", 1, "d")
+    assert login({**FULL, "host": "h.db:77"}, {}) == ("u", "p", "h.db", 1, "d")
+
+
+def test_postgres_password_is_for_postgres_only() -> None:
+    secret = {"postgres-password": "super", "host": "h", "database": "d"}
+    assert "a password" in str(problem({**secret, "username": "app"}))
+    assert login({**secret, "username": "postgres", "password": "own"})[1] == "own"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("pg", "pg.db.svc"),
+        ("localhost", "localhost"),
+        ("pg.other", "pg.other"),
+        ("pg.", "pg."),
+        ("10.0.0.1", "10.0.0.1"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("[2001:db8::1]:6432", "2001:db8::1"),
+        ("/var/run/postgresql", "/var/run/postgresql"),
+    ],
+)
+def test_a_bare_host_is_a_service_of_the_backends_namespace(host: str, expected: str) -> None:
+    assert login({**FULL, "host": host})[2] == expected
+
+
+def test_a_trailing_line_break_is_nobodys_intention() -> None:
+    assert login({key: f"{value}\n" for key, value in FULL.items()}) == ("u", "p", "h.db", 1, "d")
+    assert login({**FULL, "password": " p \r\n"})[1] == " p "
+    assert "a password" in str(problem({**FULL, "password": "\n"}))
+    named = str(problem({**FULL, "pw": "\n"}, password="pw"))
+    assert named.startswith("the key 'pw' is empty in Secret 'pg-app'")
+
+
+def test_an_empty_value_counts_as_none() -> None:
+    assert login({**FULL, "username": "", "user": "second"})[0] == "second"
+
+
+@pytest.mark.parametrize(
+    "password", ["1234567890", "p@ss/w:rd#1?%", "%41", "ünïcode", " ", "true", "'\"\\$x"]
+)
+def test_passwords_of_any_characters(password: str) -> None:
+    assert login({**FULL, "password": password})[1] == password
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "reason", "words"),
+    [
+        ({"password": b"\xff\xfe"}, {}, "SecretInvalid", "the key 'password' of Secret 'pg-app' is not UTF-8 text"),
+        ({"password": "a\0b"}, {}, "SecretInvalid", "the key 'password' of Secret 'pg-app' holds a NUL"),
+        ({"port": "54x2"}, {}, "SecretInvalid", "the key 'port' of Secret 'pg-app' must hold a port between 1 and 65535"),
+        ({"port": "0"}, {}, "SecretInvalid", "between 1 and 65535"),
+        ({"port": "65536"}, {}, "SecretInvalid", "between 1 and 65535"),
+        ({"port": "٣"}, {}, "SecretInvalid", "between 1 and 65535"),
+        ({"port": "9" * 5000}, {}, "SecretInvalid", "between 1 and 65535"),
+        ({"host": "a b"}, {}, "SecretInvalid", "the key 'host' of Secret 'pg-app' must hold a host name or an address"),
+        ({"host": "h:x"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "h:"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "[::1"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "[::1]x"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "[h]:1"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "postgresql://h"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "::zz"}, {}, "SecretInvalid", "must hold a host name"),
+        ({}, {"password": "pw"}, "SecretKeyMissing", "the key 'pw' is not in Secret 'pg-app', which has 'database'"),
+        ({}, {"uri": "nope"}, "SecretKeyMissing", "the key 'nope' is not in Secret 'pg-app'"),
+        ({"u": "x"}, {"uri": "u"}, "SecretInvalid", "the key 'u' of Secret 'pg-app' must hold a postgresql:// URI"),
+        ({"u": "mysql://u:p@h/d"}, {"uri": "u"}, "SecretInvalid", "must hold a postgresql:// URI"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_its_key(change: Any, keys: Any, reason: str, words: str) -> None:
+    found = problem({**FULL, **change}, **keys)
+    assert found.reason == reason
+    assert words in str(found)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://u:p#x@h/d",
+        "postgresql://u:1#x@h/d",
+        "postgresql://u:1/x@h/d",
+        "postgresql://u:1?x@h/d",
+        "postgresql://u:p%zz@h/d",
+        "postgresql://u:p%FF@h/d",
+        "postgresql://u:p%00@h/d",
+        "postgresql://u:p q@h/d",
+        "postgresql://u:p\t@h/d",
+        "postgresql://u:p@h1,h2/d",
+        "postgresql://u:p@h:0/d",
+        "postgresql://u:p@h:99999/d",
+        "postgresql://u:p@h:x/d",
+        "postgresql://u:p@[::1/d",
+        "jdbc:postgresql://h/d?user=u&password=p",
+        "postgresql+asyncpg://u:p@h/d",
+        "host=h user=u",
+    ],
+)
+def test_a_uri_that_is_badly_encoded_is_refused_not_guessed_at(uri: str) -> None:
+    secret = {"mine": uri}
+    assert problem(secret, uri="mine").reason == "SecretInvalid"
+    # Where nobody asked for it, it only doesn't help; the message says so.
+    found = problem({"uri": uri})
+    assert found.reason == "SecretKeyMissing"
+    assert "what stands under 'uri' is not a percent-encoded postgresql:// URI" in str(found)
+    assert login({**FULL, "uri": uri}) == ("u", "p", "h.db", 1, "d")
+
+
+def test_a_binary_uri_that_nobody_needs_does_no_harm() -> None:
+    assert login({**FULL, "uri": b"\xff", "user": b"\xff", "endpoint": b"\xff"})[0] == "u"
+
+
+def test_everything_that_is_missing_is_named_at_once_with_what_there_is() -> None:
+    found = problem({"foo": "x", "bar": "y"})
+    assert found.reason == "SecretKeyMissing"
+    assert str(found) == (
+        "Secret 'pg-app' does not give a user (looked for username, user, master_username); a password (looked "
+        "for password); a host (looked for host, address, endpoint, `spec.postgres.host`); a database (looked for "
+        "database, dbname, `spec.postgres.database`); it has 'bar', 'foo'"
+    )
+    many = str(problem({f"k{number:02}": "x" for number in range(30)}))
+    assert "'k19' and 10 more" in many
+    assert "k20" not in many
+
+
+# -- TLS
+
+
+def test_a_ca_is_read_only_where_it_is_looked_at() -> None:
+    for mode in ("Disable", "Require"):
+        assert resolved({**FULL, "ca.crt": "rubbish"}, {"tls": {"mode": mode}}).tls.ca is None
+    for key in ("ca.crt", "clusterCA", "certificates"):
+        assert resolved({**FULL, key: PEM}, {"tls": {"mode": "VerifyFull"}}).tls.ca == PEM
+    assert (
+        problem({**FULL, "ca.crt": "rubbish"}, {"tls": {"mode": "VerifyCA"}}).reason == "CaInvalid"
+    )
+    assert resolved(FULL, {"tls": {"mode": "VerifyFull"}}).tls.ca is None
+
+
+def test_a_ca_that_is_referred_to_or_named_wins() -> None:
+    verify = {"tls": {"mode": "VerifyFull"}}
+    assert resolved({**FULL, "ca.crt": "rubbish"}, verify, PEM).tls.ca == PEM
+    assert resolved({**FULL, "ca.crt": "rubbish", "root": PEM}, verify, ca="root").tls.ca == PEM
+
+
+def test_of_a_bundle_only_the_certificates_are_kept() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    bundle = f"# Főtanúsítvány\n{PEM}{key}{PEM}"
+    assert resolved(FULL, {"tls": {"mode": "VerifyFull"}}, bundle).tls.ca == PEM + PEM
+    broken = PEM.replace("MII", "AAA")
+    assert problem(FULL, {"tls": {"mode": "VerifyFull"}}, broken).reason == "CaInvalid"
+
+
+# -- never a value
+
+CANARY = "cAnArY"
+NAMES = (
+    "username", "user", "password", "postgres-password", "host", "endpoint", "port", "database", "uri",
+    "url", "ca.crt", "other",
+)  # fmt: skip
+VALUES = st.one_of(
+    st.binary(max_size=24).map(lambda raw: raw + CANARY.encode()),
+    st.text(max_size=24).map(lambda text: f"{text}{CANARY}".encode()),
+    st.sampled_from(
+        [
+            f"postgresql://u:{CANARY}@h:{CANARY}/d".encode(),
+            f"postgresql://{CANARY}:{CANARY}@[{CANARY}]/d".encode(),
+            f"postgresql://u:p%zz{CANARY}@h/d".encode(),
+            f"[{CANARY}:1".encode(),
+            f"h:{CANARY}".encode(),
+            CANARY.encode() + b"\xff",
+            b"",
+            b"\n",
+        ]
+    ),
+)
+
+
+@given(
+    secret=st.dictionaries(st.sampled_from(NAMES), VALUES),
+    keys=st.dictionaries(
+        st.sampled_from(["username", "password", "host", "port", "database", "uri", "ca"]),
+        st.sampled_from([*NAMES, "missing"]),
+    ),
+    mode=st.sampled_from(["Require", "VerifyFull"]),
+)
+def test_whatever_the_secret_holds_nothing_of_it_is_told(
+    secret: dict[str, bytes], keys: dict[str, str], mode: str
+) -> None:
+    """Neither by the message nor by what hangs on the exception."""
+    raised: CredentialsProblem | None = None
+    try:
+        found = resolved(secret, {"tls": {"mode": mode}}, **keys)
+    except CredentialsProblem as error:
+        raised = error
+    if raised is not None:
+        assert CANARY.lower() not in str(raised).lower()
+        assert (raised.__cause__, raised.__context__) == (None, None)
+    else:
+        assert "password=SecretStr('**********')" in repr(found)
