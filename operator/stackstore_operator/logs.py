@@ -12,7 +12,7 @@ from stackstore_operator.reconcile.reconciler import reconcile_id
 
 Format = Literal["json", "text"]
 
-_QUIET = ("kopf.objects", "kopf._core", "asyncio", "aiohttp.access")
+_QUIET = ("kopf.objects", "asyncio", "aiohttp.access")
 """They tell each event and, in debug mode, whole objects."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,13 +56,8 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
             len(cache.backends),
             len(cache.bindings),
         )
-        await _together(
-            kopf.operator(
-                registry=kinds.registry(client, changes),
-                settings=kinds.settings(),
-                clusterwide=True,
-                standalone=True,
-            ),
+        await _until_signal(
+            kinds.registry(client, changes),
             queue.run(),
             watch(client, "Secret", None, changes.referent),
             watch(client, "ConfigMap", None, changes.referent),
@@ -71,20 +67,34 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
         await client.close()
 
 
-async def _together(main: Coroutine[Any, Any, None], *others: Coroutine[Any, Any, None]) -> None:
-    """Run until `main` ends (kopf does on a signal) or any of the others fails."""
-    # kopf ends every task that is younger than itself, so it comes last.
-    tasks = [asyncio.create_task(other) for other in others]
+async def _until_signal(
+    registry: kopf.OperatorRegistry, *others: Coroutine[Any, Any, None]
+) -> None:
+    """Run kopf and the others until SIGTERM or SIGINT, or until one ends, which none should."""
+    told = asyncio.Event()
+    tasks = [asyncio.create_task(part) for part in (told.wait(), *others)]
+    # kopf ends every task that is younger than itself: the others, and what they start, go first.
     await asyncio.sleep(0)
-    tasks.append(asyncio.create_task(main))
+    older = asyncio.all_tasks()
+    carriers = await kopf.spawn_tasks(
+        registry=registry, settings=kinds.settings(), clusterwide=True, standalone=True
+    )
+    tasks.append(asyncio.create_task(kopf.run_tasks(carriers, ignored=older)))
+    loop = asyncio.get_running_loop()
+    # In place of kopf's own handlers. With these it is cancelled like every other part; its own way
+    # waits five seconds for a task that it forgets when a watch ends at the wrong moment.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
+        for task in reversed(tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+            await asyncio.gather(task, return_exceptions=True)
+    if not told.is_set():
+        for task in done:
+            task.result()
+        raise ApiError(0, "a part of the operator ended by itself")
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -66,12 +66,15 @@ def _plane(*, controllers: bool) -> Iterator[ControlPlane]:
         plane.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def operator(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
-    """One operator process a worker, cluster-wide on `control_plane`."""
-    control_plane.kubectl("create", "namespace", OWN_NAMESPACE)
+    """One operator process a module, cluster-wide on `control_plane`.
+
+    No longer than its module: others write statuses themselves, and it would put them right.
+    """
+    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}})
     process = OperatorProcess(control_plane, tmp_path_factory.mktemp("operator")).start()
     process.wait_until_up()
     yield process

@@ -41,8 +41,9 @@ def quickstart(api: Api, **spec) -> None:
 
 def outputs(api: Api, stack: str = "chat") -> tuple[object, object]:
     secret, config = api.get("Secret", f"{stack}-storage"), api.get("ConfigMap", f"{stack}-run-config")
-    assert secret and config
-    return secret["data"], config["data"]
+    assert secret
+    assert config
+    return secret.get("data"), config.get("data")  # created empty, then filled
 
 
 def snapshot(api: Api, stack: str = "chat"):
@@ -160,6 +161,18 @@ def test_a_change_that_is_wrong_leaves_the_last_good_outputs(api, change, condit
     login(api, "third")
     until(lambda: snapshot(api)["backends"]["sql_default"]["current"]["password"] == "third")
     assert outputs(api)[1] == good[1]
+
+
+def test_a_login_in_force_is_followed_even_when_no_binding_names_its_backend_any_more(api):
+    quickstart(api)
+    login(api, name="pg-two")
+    api.apply(postgres_backend("sql-two", "pg-two"))
+    # The stores go to another backend, but nothing of it can be rendered: the first stays in force.
+    api.merge("StoreBinding", "chat", {"spec": {"stores": [kv("metadata"), sql("inference", "gone")],
+                                                "defaults": {**DEFAULTS, "sql": {"name": "sql-two"}}}})  # fmt: skip
+    api.wait("StoreBinding", "chat", "BackendsResolved", "Unknown", "NotFoundOrNotAllowed")
+    login(api, "second")
+    until(lambda: snapshot(api)["backends"]["sql_default"]["current"]["password"] == "second", HEALS_WITHIN)
 
 
 def test_a_secret_that_goes_or_breaks_leaves_the_last_good_login(api):

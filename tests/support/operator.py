@@ -188,8 +188,10 @@ class OperatorProcess:
         self._kubeconfig = directory / f"{self.user}-{secrets.token_hex(4)}.kubeconfig"
         self._kubeconfig.write_text(kubeconfig)
         self.process: subprocess.Popen[bytes] | None = None
+        self._before = 0
 
     def start(self) -> OperatorProcess:
+        self._before = len(self.log())
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-X", "dev", "-m", "stackstore_operator.main", "run",
@@ -201,7 +203,7 @@ class OperatorProcess:
 
     def wait_until_up(self, seconds: float = 30) -> OperatorProcess:
         """It has said that it watches."""
-        until(lambda: "watching" in self.log(), seconds, self.log)
+        until(lambda: "watching" in self.log()[self._before :], seconds, self.log)
         return self
 
     def kill9(self) -> None:

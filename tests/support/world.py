@@ -119,7 +119,9 @@ class Load:
         query = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
         while not self._stop:
             # A server that a test ends takes the watcher's connection with it.
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+            ):
                 connection = await self.world.server.connect()
                 try:
                     while not self._stop:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
-from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.inputs import Key
+from stackstore_operator.reconcile.invalid import told
 from stackstore_operator.reconcile.reconciler import Look
 
 logger = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ class Changes:
             try:
                 changed = self._cache.put_backend(StorageBackend.from_object(dict(obj)))
             except ValidationError as error:
-                # Only an older schema can have let it in. What was known of it stays in force.
-                logger.warning("StorageBackend %s/%s: %s", *key, _told(error))
-                return
+                logger.warning("StorageBackend %s/%s: %s", *key, told(error))
+                self._cache.put_unreadable_backend(key, Unreadable(obj, error))
+                changed = True
             if not changed:
                 return
         self._look_at_backend(key)
@@ -55,9 +56,11 @@ class Changes:
             try:
                 changed = self._cache.put_binding(StoreBinding.from_object(dict(obj)))
             except ValidationError as error:
-                logger.warning("StoreBinding %s/%s: %s", *key, _told(error))
-                self._cache.hold(key, str((obj.get("spec") or {}).get("stack", "")))
-                return
+                logger.warning("StoreBinding %s/%s: %s", *key, told(error))
+                stack = str((obj.get("spec") or {}).get("stack", ""))
+                self._cache.put_unreadable_binding(key, stack, Unreadable(obj, error))
+                self._look(Look("stack", key[0], stack))
+                changed = True
             if not changed:
                 return
         for binding in (before, self._cache.bindings.get(key)):
@@ -96,10 +99,3 @@ class Changes:
 def _key(obj: Mapping[str, Any]) -> Key:
     metadata = obj["metadata"]
     return str(metadata["namespace"]), str(metadata["name"])
-
-
-def _told(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False)
-    )

@@ -52,6 +52,9 @@ def settings() -> kopf.OperatorSettings:
     made.networking.error_backoffs = _Patience()
     made.networking.connect_timeout = 5
     made.networking.request_timeout = 15
+    # How long its per-object workers may linger: a stop waits for them.
+    made.queueing.idle_timeout = 0.5
+    made.queueing.exit_timeout = 0.5
     made.watching.server_timeout = 300
     made.watching.client_timeout = 330
     made.watching.connect_timeout = 5

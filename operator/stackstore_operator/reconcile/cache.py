@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.reconcile.plan import config_map_name, secret_name
+
+
+class Unreadable(NamedTuple):
+    """An object that only an older schema can have let in."""
+
+    obj: Mapping[str, Any]
+    error: ValidationError
 
 
 class Cache:
@@ -18,20 +28,28 @@ class Cache:
         self.bindings: dict[Key, StoreBinding] = {}
         self._stacks: dict[Key, set[Key]] = {}
         self._users: dict[Key, set[Key]] = {}
-        self._held: dict[Key, Key] = {}
+        self.unreadable_backends: dict[Key, Unreadable] = {}
+        self._unreadable_bindings: dict[Key, tuple[str, Unreadable]] = {}
+        self._in_force: dict[Key, set[Key]] = {}
 
     # -- changes
 
     def put_backend(self, backend: StorageBackend) -> bool:
         """A backend is like this now; False when that is no news."""
         key = _key(backend)
+        healed = self.unreadable_backends.pop(key, None) is not None
         if not _newer(backend, self.backends.get(key)):
-            return False
+            return healed
         self.backends[key] = backend
         return True
 
+    def put_unreadable_backend(self, key: Key, found: Unreadable) -> None:
+        """A backend can't be read; what was known of it stays in force."""
+        self.unreadable_backends[key] = found
+
     def drop_backend(self, key: Key) -> None:
         """A backend is gone."""
+        self.unreadable_backends.pop(key, None)
         self.backends.pop(key, None)
 
     def put_binding(self, binding: StoreBinding) -> bool:
@@ -39,27 +57,37 @@ class Cache:
         key = _key(binding)
         if not _newer(binding, self.bindings.get(key)):
             return False
-        self.drop_binding(key)
+        self._unlink(key)
         self.bindings[key] = binding
         self._stacks.setdefault((key[0], binding.spec.stack), set()).add(key)
         for backend in self.backends_of(binding):
             self._users.setdefault(backend, set()).add(key)
         return True
 
-    def hold(self, key: Key, stack: str) -> None:
+    def put_unreadable_binding(self, key: Key, stack: str, found: Unreadable) -> None:
         """A binding can't be read: its stack's outputs stay as they are until it can."""
         self.drop_binding(key)
-        self._held[key] = (key[0], stack)
+        self._unreadable_bindings[key] = (stack, found)
 
     def drop_binding(self, key: Key) -> None:
         """A binding is gone."""
-        self._held.pop(key, None)
+        old = self.bindings.get(key)
+        self._unlink(key)
+        if old is not None and not self._stacks[key[0], old.spec.stack]:
+            self._in_force.pop((key[0], old.spec.stack), None)
+
+    def _unlink(self, key: Key) -> None:
+        self._unreadable_bindings.pop(key, None)
         old = self.bindings.pop(key, None)
         if old is None:
             return
         self._stacks[key[0], old.spec.stack].discard(key)
         for backend in self.backends_of(old):
             self._users[backend].discard(key)
+
+    def note_in_force(self, stack: Key, backends: set[Key]) -> None:
+        """A stack's Secret holds the logins of these backends, whoever refers to them by now."""
+        self._in_force[stack] = backends
 
     # -- questions
 
@@ -69,9 +97,13 @@ class Cache:
         found = (self.bindings[key] for key in keys)
         return tuple(b for b in found if b.metadata.deletion_timestamp is None)
 
-    def is_held(self, namespace: str, stack: str) -> bool:
-        """Whether a binding of the stack can't be read."""
-        return (namespace, stack) in self._held.values()
+    def unreadable_of(self, namespace: str, stack: str) -> list[Unreadable]:
+        """The bindings of a stack that can't be read."""
+        return [
+            found
+            for key, (of, found) in sorted(self._unreadable_bindings.items())
+            if (key[0], of) == (namespace, stack)
+        ]
 
     def backends_of(self, binding: StoreBinding) -> set[Key]:
         """The backends that a binding refers to, existing or not."""
@@ -88,8 +120,9 @@ class Cache:
         return [self.bindings[key] for key in sorted(self._users.get(backend, ()))]
 
     def stacks_of(self, backend: Key) -> set[Key]:
-        """The stacks that refer to a backend."""
-        return {(b.metadata.namespace, b.spec.stack) for b in self.users_of(backend)}
+        """The stacks that refer to a backend, or hold its login."""
+        referring = {(b.metadata.namespace, b.spec.stack) for b in self.users_of(backend)}
+        return referring | {stack for stack, held in self._in_force.items() if backend in held}
 
     def backends_reading(self, kind: str, key: Key) -> Iterator[Key]:
         """The backends that read a Secret or ConfigMap."""

@@ -12,13 +12,17 @@ from typing import Any, Literal, NamedTuple
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
+from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
-from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.cache import Cache, Unreadable
+from stackstore_operator.reconcile.continuity import origins_of
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
+from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
+from stackstore_operator.reconcile.invalid import binding_status
 from stackstore_operator.reconcile.plan import Plan, config_map_name, plan, secret_name
 
 logger = logging.getLogger(__name__)
@@ -54,12 +58,13 @@ class Reconciler:
         return await self._stack(look)
 
     async def _stack(self, look: Look) -> float | None:
+        unreadable = self._cache.unreadable_of(look.namespace, look.name)
+        for found in unreadable:
+            said = binding_status(*found, int(time.time()))
+            await self._say_unreadable("StoreBinding", found, said)
         bindings = self._cache.bindings_of(look.namespace, look.name)
-        if not bindings:
-            return None
-        if self._cache.is_held(look.namespace, look.name):
-            # What the unreadable binding binds would otherwise leave the stack.
-            logger.warning("stack %s/%s: left as it is, a binding can't be read", *look[1:])
+        if unreadable or not bindings:
+            # What an unreadable binding binds must not leave the stack: all stays as it is.
             return None
         inputs = await self._read(look, bindings)
         decided = plan(inputs)
@@ -84,7 +89,13 @@ class Reconciler:
             await post(self._client, "StoreBinding", about, announcement)
 
     async def _backend(self, look: Look) -> float | None:
-        backend = self._cache.backends.get((look.namespace, look.name))
+        key = (look.namespace, look.name)
+        unreadable = self._cache.unreadable_backends.get(key)
+        if unreadable is not None:
+            said = unreadable_backend_status(*unreadable, int(time.time()))
+            await self._say_unreadable("StorageBackend", unreadable, said)
+            return None
+        backend = self._cache.backends.get(key)
         if backend is None:
             return None
         secrets, config_maps = await self._referents([backend])
@@ -93,8 +104,7 @@ class Reconciler:
             secrets=secrets,
             config_maps=config_maps,
             bindings=sum(
-                allows(backend, binding.metadata.namespace)
-                for binding in self._cache.users_of((look.namespace, look.name))
+                allows(backend, binding.metadata.namespace) for binding in self._cache.users_of(key)
             ),
             key=self._key,
         )
@@ -104,7 +114,12 @@ class Reconciler:
         return None
 
     async def _read(self, look: Look, bindings: tuple[StoreBinding, ...]) -> StackInputs:
+        secret = await self._client.get("Secret", look.namespace, secret_name(look.name))
         keys = {key for binding in bindings for key in self._cache.backends_of(binding)}
+        # What is in force is followed, even where the bindings no longer name it.
+        in_force = set(origins_of(secret, look.name).values())
+        self._cache.note_in_force((look.namespace, look.name), in_force)
+        keys |= in_force
         backends = {key: self._cache.backends[key] for key in keys if key in self._cache.backends}
         secrets, config_maps = await self._referents(backends.values())
         for binding in bindings:
@@ -121,7 +136,7 @@ class Reconciler:
             config_map=await self._client.get(
                 "ConfigMap", look.namespace, config_map_name(look.name)
             ),
-            secret=await self._client.get("Secret", look.namespace, secret_name(look.name)),
+            secret=secret,
             key=self._key,
             now=int(time.time()),
         )
@@ -154,30 +169,36 @@ class Reconciler:
             if obj is not None:
                 config_maps[key] = obj.get("data") or {}
 
+    async def _say_unreadable(
+        self, kind: str, found: Unreadable, status: StorageBackendStatus | StoreBindingStatus
+    ) -> None:
+        if status.model_dump(by_alias=True) != found.obj.get("status"):
+            about = ObjectMeta.model_validate(found.obj["metadata"])
+            await self._apply_status(kind, about, status)
+
     async def _write_binding(self, binding: StoreBinding, status: StoreBindingStatus) -> None:
-        obj = await self._apply_status("StoreBinding", binding, status)
+        obj = await self._apply_status("StoreBinding", binding.metadata, status)
         self._cache.put_binding(StoreBinding.from_object(obj))
 
     async def _write_backend(self, backend: StorageBackend, status: StorageBackendStatus) -> None:
-        obj = await self._apply_status("StorageBackend", backend, status)
+        obj = await self._apply_status("StorageBackend", backend.metadata, status)
         self._cache.put_backend(StorageBackend.from_object(obj))
 
     async def _apply_status(
         self,
         kind: str,
-        obj: StorageBackend | StoreBinding,
+        about: ObjectMeta,
         status: StorageBackendStatus | StoreBindingStatus,
     ) -> dict[str, Any]:
-        metadata = obj.metadata
         return await self._client.apply(
             {
                 "apiVersion": "stackstore.dev/v1alpha1",
                 "kind": kind,
                 "metadata": {
-                    "name": metadata.name,
-                    "namespace": metadata.namespace,
+                    "name": about.name,
+                    "namespace": about.namespace,
                     # Never a status for another object that took the name meanwhile.
-                    "uid": metadata.uid,
+                    "uid": about.uid,
                 },
                 "status": status.model_dump(by_alias=True),
             },

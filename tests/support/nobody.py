@@ -1,0 +1,35 @@
+"""A user without rights, also where the tests run as root, and a place that it can get to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_NOBODY = 65534
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Go on without root's right to read and write everything; others stay who they are."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@contextlib.contextmanager
+def public_directory() -> Iterator[Path]:
+    """A temporary directory that everybody may enter; pytest's own are closed to others."""
+    path = Path(tempfile.mkdtemp(prefix="sst-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
