@@ -22,6 +22,15 @@ class _WithLook(logging.Filter):
         return True
 
 
+class _WithoutForgottenWatches(logging.Filter):
+    """kopf leaves a watch's generator open when it is stopped between two events; closing it at the
+    very end of the process then fails, which says nothing to anybody."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not ("closing of asynchronous generator" in text and "infinite_watch" in text)
+
+
 def configure(form: Format, level: int = logging.INFO) -> None:
     """Log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
@@ -41,5 +50,7 @@ def configure(form: Format, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    asynchronous = logging.getLogger("asyncio")
+    asynchronous.filters[:] = [_WithoutForgottenWatches()]
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

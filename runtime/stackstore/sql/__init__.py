@@ -1,1 +1,16 @@
-"""SQL stores."""
+"""SQL stores: named tables of typed columns, the same on SQLite and Postgres."""
+
+from stackstore.sql.columns import ColumnDefinition, ColumnType
+from stackstore.sql.operations import DeleteOperation, Operations, Page
+from stackstore.sql.store import SqlStore
+from stackstore.sql.transactions import Transaction
+
+__all__ = [
+    "ColumnDefinition",
+    "ColumnType",
+    "DeleteOperation",
+    "Operations",
+    "Page",
+    "SqlStore",
+    "Transaction",
+]

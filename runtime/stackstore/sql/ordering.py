@@ -1,0 +1,176 @@
+"""Order and position: ORDER BY with its tie-break, and the rows beyond a given one; pure.
+
+NULL is the smallest value on both engines. A position is the values of all order columns, the
+primary key's among them, so it is unique and needs no row to be there.
+
+"Beyond a position" as one OR is not bounded by any index. Where one row value comparison says it
+all, it is one. Where directions differ, or NULLs are in play, it is split into disjoint ranges,
+each of which an index bounds, and each range gives at most a page: `UNION ALL` of a few pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    UnaryExpression,
+    and_,
+    bindparam,
+    select,
+    tuple_,
+    union_all,
+)
+
+from stackstore.sql.columns import least
+from stackstore.sql.conditions import Conditions
+from stackstore.sql.tables import Table, ordered
+
+Clause = ColumnElement[bool]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One column of an order."""
+
+    column: str
+    descending: bool
+    nullable: bool
+
+
+Order = tuple[Term, ...]
+OrderBy = str | Sequence[str | tuple[str, str]]
+
+
+def order(table: Table, order_by: Any) -> Order:
+    """Understand an `order_by`; None is the primary key's order.
+
+    Raises:
+        InvalidArgumentError: a column or a direction there isn't, a JSON column.
+    """
+    given: Sequence[Any]
+    if order_by is None:
+        given = ()
+    elif isinstance(order_by, str) or (
+        isinstance(order_by, tuple)
+        and len(order_by) == 2
+        and order_by[1] in ("asc", "desc")
+        and order_by[1] not in table.columns
+    ):
+        given = [order_by]
+    elif isinstance(order_by, Sequence):
+        given = order_by
+    else:
+        # Named as the wrong column that it is.
+        given = [order_by]
+    return tuple(
+        Term(column, descending, table.nullable(column))
+        for column, descending in ordered(table, given)
+    )
+
+
+def canonical(order: Order) -> list[Any]:
+    """An order as JSON; cursors are bound to it."""
+    return [[term.column, term.descending] for term in order]
+
+
+def page(
+    table: Table, where: Conditions, order: Order, position: Sequence[Any] | None, limit: int | None
+) -> Select[Any]:
+    """The statement for a page.
+
+    Args:
+        table: where the rows are.
+        where: which of them.
+        order: how they come.
+        position: the driver's values of the order's columns; only rows beyond it come.
+        limit: most rows; None for all.
+    """
+    if position is None:
+        return _select(table, where, order, (), limit)
+    ranges = beyond(table, order, position)
+    if len(ranges) == 1:
+        return _select(table, where, order, ranges[0], limit)
+    # Wrapped one by one: SQLite takes no LIMIT in a bare member of a UNION.
+    parts = [select(_select(table, where, order, clauses, limit).subquery()) for clauses in ranges]
+    united = union_all(*parts).subquery()
+    statement = select(*(united.c[column] for column in table.columns)).order_by(
+        *(_direction(table, united.c[term.column], term) for term in order)
+    )
+    return statement if limit is None else statement.limit(limit)
+
+
+def beyond(table: Table, order: Order, position: Sequence[Any]) -> list[tuple[Clause, ...]]:
+    """Disjoint ranges that together are the rows after a position.
+
+    Each is a conjunction that an index on the order's columns bounds: equal columns, then one
+    comparison or a test for NULL.
+    """
+    columns = [table.core.c[term.column] for term in order]
+    values = [
+        bindparam(None, value, type_=column.type, unique=True)
+        for column, value in zip(columns, position, strict=True)
+    ]
+    one_way = len({term.descending for term in order}) == 1
+    row_value = one_way and None not in position
+    ranges: list[tuple[Clause, ...]] = []
+    if row_value:
+        descending = order[0].descending
+        if len(columns) == 1:
+            ranges.append((columns[0] < values[0] if descending else columns[0] > values[0],))
+        else:
+            here, there = tuple_(*columns), tuple_(*values)
+            ranges.append((here < there if descending else here > there,))
+    # From the last column to the first: equal up to it, and beyond in it.
+    for place in range(len(order) - 1, -1, -1):
+        term, column = order[place], columns[place]
+        equal = tuple(
+            columns[i].is_(None) if position[i] is None else columns[i] == values[i]
+            for i in range(place)
+        )
+        null = position[place] is None
+        if not row_value and not null:
+            nearer = column < values[place] if term.descending else column > values[place]
+            ranges.append((*equal, nearer))
+        if null and not term.descending:
+            # Not every build of SQLite bounds an index by IS NOT NULL; by where values begin, each.
+            some = (
+                column.is_not(None)
+                if table.dialect == "postgresql"
+                else column
+                >= bindparam(
+                    None, least(table.column(term.column).type), type_=column.type, unique=True
+                )
+            )
+            ranges.append((*equal, some))
+        if term.nullable and term.descending and not null:
+            ranges.append((*equal, column.is_(None)))
+    return ranges
+
+
+def _select(
+    table: Table,
+    where: Conditions,
+    order: Order,
+    clauses: tuple[Clause, ...],
+    limit: int | None,
+) -> Select[Any]:
+    statement = select(*table.selected())
+    every = (*where.clauses, *clauses)
+    if every:
+        statement = statement.where(and_(*every))
+    statement = statement.order_by(
+        *(_direction(table, table.core.c[term.column], term) for term in order)
+    )
+    return statement if limit is None else statement.limit(limit)
+
+
+def _direction(table: Table, column: ColumnElement[Any], term: Term) -> UnaryExpression[Any]:
+    way = column.desc() if term.descending else column.asc()
+    if not term.nullable or table.dialect == "sqlite":
+        # Nothing to say about NULLs, and Postgres matches an order to an index to the letter.
+        return way
+    return way.nulls_last() if term.descending else way.nulls_first()

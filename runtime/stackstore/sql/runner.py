@@ -1,0 +1,166 @@
+"""Running statements on a database: connections, turns, what is tried again and what never."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from stackstore.errors import BackendUnavailableError
+from stackstore.pools.database import Database
+from stackstore.sql.errors import CAUGHT, Fault, Outcome, fault
+
+T = TypeVar("T")
+
+Work = Callable[[AsyncConnection], Awaitable[T]]
+
+ATTEMPTS = 5
+"""How often more a statement is tried that another transaction stood in the way of."""
+
+TURN_SECONDS = 10.0
+"""How long a writer waits for its turn on a SQLite file, as long as for other processes."""
+
+_TURNS: WeakKeyDictionary[object, asyncio.Lock] = WeakKeyDictionary()
+"""SQLite has one writer at a time. Here they queue; its own way is to poll, and isn't fair."""
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """What came of a statement that went well."""
+
+    result: T
+
+
+class Runner:
+    """Runs work on connections of a database.
+
+    Work is an async function of a connection. It may run more than once, so it does nothing but
+    speak to its connection.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def run(
+        self,
+        table: str,
+        key: tuple[str, ...],
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool = False,
+        heal: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        """Do it, and once more where that can't do harm.
+
+        Args:
+            table: for messages.
+            key: the table's primary key, for messages of conflicts.
+            work: what to do.
+            writes: a read is repeated when its connection is lost; a write never, for whether it
+                happened is unknown.
+            atomic: it is several statements that belong together.
+            heal: makes a missing table again; then the work is repeated once.
+
+        Raises:
+            StackstoreError: as `stackstore.sql.errors` says; nothing of the driver's is in it.
+        """
+        times = {Outcome.AGAIN: ATTEMPTS, Outcome.LOST: 0 if writes else 1}
+        times[Outcome.MISSING] = 0 if heal is None else 1
+        while True:
+            ended = await self.attempt(table, key, work, writes=writes, atomic=atomic)
+            if isinstance(ended, Done):
+                return ended.result
+            left = times.get(ended.outcome, 0)
+            if not left:
+                raise ended.error
+            times[ended.outcome] = left - 1
+            if ended.outcome is Outcome.MISSING and heal is not None:
+                await heal()
+            elif ended.outcome is Outcome.AGAIN:
+                # Jitter, or the same two would meet again.
+                await asyncio.sleep(random.uniform(0, 0.02 * (ATTEMPTS - left + 1)))  # noqa: S311
+
+    async def attempt(
+        self, table: str, key: tuple[str, ...], work: Work[T], *, writes: bool, atomic: bool
+    ) -> Done[T] | Fault:
+        """Do it once. What goes wrong in the database is returned, for what to do depends on it."""
+        try:
+            async with self._connection(writes=writes, atomic=atomic) as connection:
+                result = await work(connection)
+            return Done(result)
+        except CAUGHT as error:
+            return fault(f"backend {self.database.name!r}, table {table!r}", key, error)
+
+    async def guarded(self, step: Awaitable[Any]) -> None:
+        """Await a step of a transaction; its errors in our words."""
+        found: Fault | None = None
+        try:
+            await step
+        except CAUGHT as error:
+            found = fault(f"backend {self.database.name!r}, a transaction", (), error)
+        if found is not None:
+            raise found.error
+
+    async def connect(self) -> AsyncConnection:
+        """A connection of the pool that serves now."""
+        while True:
+            engine = self.database.engine
+            try:
+                return await engine.connect()
+            except BackendUnavailableError:
+                # Its pool may have been closed by a rotation between the two lines above.
+                if self.database.engine is engine:
+                    raise
+
+    @contextlib.asynccontextmanager
+    async def turn(self, *, writes: bool) -> AsyncIterator[None]:
+        """Wait for this caller's turn, where the engine has turns.
+
+        Raises:
+            BackendUnavailableError: it did not come in time.
+        """
+        if self.database.dialect == "postgresql" or not writes:
+            yield
+            return
+        engine = self.database.engine.sync_engine
+        turn = _TURNS.setdefault(engine, asyncio.Lock())
+        late = False
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turn.acquire()
+        except TimeoutError:
+            late = True
+        if late:
+            raise BackendUnavailableError(
+                f"backend {self.database.name!r}: another transaction of this process has been "
+                f"writing for {TURN_SECONDS:g} s; nothing was written, try again"
+            )
+        try:
+            yield
+        finally:
+            turn.release()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, *, writes: bool, atomic: bool) -> AsyncIterator[AsyncConnection]:
+        async with self.turn(writes=writes):
+            connection = await self.connect()
+            try:
+                if self.database.dialect == "postgresql" and not atomic:
+                    # One statement is its own transaction; asking for one takes two round trips more.
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    yield connection
+                elif not writes:
+                    await connection.execution_options(stackstore_read_only=True)
+                    yield connection
+                else:
+                    async with connection.begin():
+                        yield connection
+            finally:
+                await connection.close()
