@@ -23,8 +23,10 @@ class _WithLook(logging.Filter):
 
 
 class _WithoutForgottenWatches(logging.Filter):
-    """kopf leaves a watch's generator open when it is stopped between two events; closing it at the
-    very end of the process then fails, which says nothing to anybody."""
+    """Drops what asyncio says of a watch that kopf left open when it was stopped between two events.
+
+    Closing it at the very end of the process fails, and that tells nobody anything.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()

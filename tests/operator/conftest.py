@@ -74,7 +74,9 @@ def operator(
 
     No longer than its module: others write statuses themselves, and it would put them right.
     """
-    control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}})
+    control_plane.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}
+    )
     process = OperatorProcess(control_plane, tmp_path_factory.mktemp("operator")).start()
     process.wait_until_up()
     yield process

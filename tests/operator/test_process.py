@@ -74,7 +74,8 @@ def rendered(api: Api) -> dict[str, str]:
         f"{kind}/{obj['metadata']['name']}": json.dumps(obj.get("data"), sort_keys=True)
         for kind in ("Secret", "ConfigMap")
         for obj in api.list(kind)
-        if obj["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "stackstore-operator"
+        if obj["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by")
+        == "stackstore-operator"
     }
 
 
@@ -87,7 +88,8 @@ def complete(api: Api, count: int) -> bool:
 def all_ready(api: Api) -> bool:
     bindings = api.list("StoreBinding")
     return all(
-        {c["type"]: c["status"] for c in b.get("status", {}).get("conditions", [])}.get("Ready") == "True"
+        {c["type"]: c["status"] for c in b.get("status", {}).get("conditions", [])}.get("Ready")
+        == "True"
         for b in bindings
     )
 
@@ -156,7 +158,12 @@ def test_it_survives_an_api_server_that_restarts_and_misses_nothing(plane, api, 
         # Changed at once, while its watches are still down.
         api.secret("pg-app", username="app", password=f"rotated-{round_}")
         api.delete("StoreBinding", f"b00{round_}")
-        until(lambda round_=round_: f"rotated-{round_}" in api.data("Secret", "s002-storage")["stackstore.json"], 20)
+        until(
+            lambda round_=round_: (
+                f"rotated-{round_}" in api.data("Secret", "s002-storage")["stackstore.json"]
+            ),
+            20,
+        )
     stacks(api, 1, first=9)
     api.ready("b009", seconds=15)
     assert operator.process.poll() is None
@@ -185,7 +192,10 @@ def test_objects_that_only_an_older_schema_let_in_are_told_and_change_nothing(pl
     loose = [yaml.safe_load(text) for text in strict]
     for one in loose:
         schema = one["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        schema["properties"]["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        schema["properties"]["spec"] = {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": True,
+        }
     plane.apply(*loose)
     try:
         until(lambda: _takes_anything(api), 20)
@@ -260,7 +270,11 @@ def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api
     }
     assert set(used) <= granted
     # `get` of our own kinds is what an administrator's `kubectl auth can-i` expects beside list and watch.
-    assert {(g, r, v) for g, r, v in granted - set(used) if (r, v) not in {("storagebackends", "get"), ("storebindings", "get")}} == set()
+    assert {
+        (g, r, v)
+        for g, r, v in granted - set(used)
+        if (r, v) not in {("storagebackends", "get"), ("storebindings", "get")}
+    } == set()
 
 
 @pytest.mark.parametrize("lacking", ["secrets", "storebindings"])
@@ -268,7 +282,9 @@ def test_without_the_rights_it_says_so_and_ends_with_1(plane, tmp_path, lacking)
     fewer = [
         {**rule, "resources": [r for r in rule["resources"] if r != lacking]} for rule in rules()
     ]
-    process = OperatorProcess(plane, tmp_path, user=plane.user([r for r in fewer if r["resources"]]))
+    process = OperatorProcess(
+        plane, tmp_path, user=plane.user([r for r in fewer if r["resources"]])
+    )
     process.start()
     until(lambda: process.process.poll() is not None, 20, process.log())
     assert process.process.returncode == 1

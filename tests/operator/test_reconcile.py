@@ -40,7 +40,10 @@ def quickstart(api: Api, **spec) -> None:
 
 
 def outputs(api: Api, stack: str = "chat") -> tuple[object, object]:
-    secret, config = api.get("Secret", f"{stack}-storage"), api.get("ConfigMap", f"{stack}-run-config")
+    secret, config = (
+        api.get("Secret", f"{stack}-storage"),
+        api.get("ConfigMap", f"{stack}-run-config"),
+    )
     assert secret
     assert config
     return secret.get("data"), config.get("data")  # created empty, then filled
@@ -65,7 +68,9 @@ def test_what_is_missing_is_named_and_heals_when_it_appears(api, missing, reason
         "Secret": lambda: login(api),
         "key": lambda: login(api),
         "backend": lambda: api.apply(with_ca),
-        "base config": lambda: api.config_map("base", config_yaml="distro_name: x\nproviders: {}\n"),
+        "base config": lambda: api.config_map(
+            "base", config_yaml="distro_name: x\nproviders: {}\n"
+        ),
         "CA": lambda: api.config_map("pg-ca", ca_crt=certificate),
     }
     for part, repair in repairs.items():
@@ -114,7 +119,9 @@ def test_a_rotation_writes_the_secret_and_keeps_the_previous_login(api):
     assert previous["revision"] == before["revision"] != backend["current"]["revision"]
     assert previous["usableUntil"] > time.time() + 250
     assert api.data("Secret", "chat-storage")["SQL_DEFAULT_PASSWORD"] == "second"
-    until(lambda: api.get("StoreBinding", "chat")["status"]["revision"] == snapshot(api)["revision"])
+    until(
+        lambda: api.get("StoreBinding", "chat")["status"]["revision"] == snapshot(api)["revision"]
+    )
     assert snapshot(api)["revision"] != revision
     # The run config is shape only: some servers restart at any write to it.
     after = api.get("ConfigMap", "chat-run-config")
@@ -155,7 +162,10 @@ def test_a_change_that_is_wrong_leaves_the_last_good_outputs(api, change, condit
     good = outputs(api)
     api.merge("StoreBinding", "chat", {"spec": change})
     until(lambda: api.condition("StoreBinding", "chat", condition)[1] == reason, what=reason)
-    assert api.condition("StoreBinding", "chat")[:2] == api.condition("StoreBinding", "chat", condition)[:2]
+    assert (
+        api.condition("StoreBinding", "chat")[:2]
+        == api.condition("StoreBinding", "chat", condition)[:2]
+    )
     assert outputs(api) == good
     # A login that rotates meanwhile is followed all the same.
     login(api, "third")
@@ -172,7 +182,10 @@ def test_a_login_in_force_is_followed_even_when_no_binding_names_its_backend_any
                                                 "defaults": {**DEFAULTS, "sql": {"name": "sql-two"}}}})  # fmt: skip
     api.wait("StoreBinding", "chat", "BackendsResolved", "Unknown", "NotFoundOrNotAllowed")
     login(api, "second")
-    until(lambda: snapshot(api)["backends"]["sql_default"]["current"]["password"] == "second", HEALS_WITHIN)
+    until(
+        lambda: snapshot(api)["backends"]["sql_default"]["current"]["password"] == "second",
+        HEALS_WITHIN,
+    )
 
 
 def test_a_secret_that_goes_or_breaks_leaves_the_last_good_login(api):
@@ -209,7 +222,10 @@ def test_a_broken_base_config_leaves_the_last_good_outputs_and_is_told(api):
 def test_an_edited_or_deleted_output_is_put_back(api, kind):
     quickstart(api)
     good = outputs(api)
-    name, key = {"Secret": ("chat-storage", "stackstore.json"), "ConfigMap": ("chat-run-config", "config.yaml")}[kind]
+    name, key = {
+        "Secret": ("chat-storage", "stackstore.json"),
+        "ConfigMap": ("chat-run-config", "config.yaml"),
+    }[kind]
     other = base64.b64encode(b"{}").decode() if kind == "Secret" else "nonsense"
     api.merge(kind, name, {"data": {key: other}})
     until(lambda: outputs(api) == good, HEALS_WITHIN)
@@ -283,7 +299,16 @@ def test_the_younger_of_two_bindings_that_disagree_is_told_and_changes_nothing(a
     assert api.condition("StoreBinding", "chat")[:2] == ("True", "Ready")
     assert outputs(api) == good
     api.delete("StoreBinding", "chat")
-    api.merge("StoreBinding", "a-younger", {"spec": {"stores": [kv("metadata"), sql("inference", place="other")], "defaults": DEFAULTS}})
+    api.merge(
+        "StoreBinding",
+        "a-younger",
+        {
+            "spec": {
+                "stores": [kv("metadata"), sql("inference", place="other")],
+                "defaults": DEFAULTS,
+            }
+        },
+    )
     api.ready("a-younger")
     assert api.config()["storage"]["stores"]["inference"]["table_name"] == "other"
 
@@ -294,15 +319,26 @@ def test_a_backend_of_another_namespace_needs_its_consent(api, other):
     api.apply(sqlite_backend())
     far = {"name": "sql-default", "namespace": other.namespace}
     api.apply(
-        binding(stores=[{**sql("inference"), "backendRef": far}], defaults={"kv": {"name": "kv-default"}, "sql": far})
+        binding(
+            stores=[{**sql("inference"), "backendRef": far}],
+            defaults={"kv": {"name": "kv-default"}, "sql": far},
+        )
     )
-    refused = api.wait("StoreBinding", "chat", "BackendsResolved", "Unknown", "NotFoundOrNotAllowed")
-    api.merge("StoreBinding", "chat", {"spec": {"stores": [{**sql("inference"), "backendRef": {**far, "name": "not-there"}}]}})
+    refused = api.wait(
+        "StoreBinding", "chat", "BackendsResolved", "Unknown", "NotFoundOrNotAllowed"
+    )
+    api.merge(
+        "StoreBinding",
+        "chat",
+        {"spec": {"stores": [{**sql("inference"), "backendRef": {**far, "name": "not-there"}}]}},
+    )
     until(lambda: "not-there" in api.condition("StoreBinding", "chat", "BackendsResolved")[2])
     missing = api.condition("StoreBinding", "chat", "BackendsResolved")[2]
     assert missing.replace("not-there", "sql-default") == refused
     assert other.get("StorageBackend", "sql-default")["status"]["bindings"] == 0
-    api.merge("StoreBinding", "chat", {"spec": {"stores": [{**sql("inference"), "backendRef": far}]}})
+    api.merge(
+        "StoreBinding", "chat", {"spec": {"stores": [{**sql("inference"), "backendRef": far}]}}
+    )
     other.merge("StorageBackend", "sql-default", {"spec": {"allowedNamespaces": {"from": "All"}}})
     api.ready("chat", seconds=HEALS_WITHIN + 3)
     assert snapshot(api)["backends"]["sql_default"]["current"]["password"] == "hunter2"
@@ -340,11 +376,19 @@ def test_times_move_with_the_status_only(api):
     quickstart(api)
 
     def ready():
-        return next(c for c in api.get("StoreBinding", "chat")["status"]["conditions"] if c["type"] == "Ready")
+        return next(
+            c
+            for c in api.get("StoreBinding", "chat")["status"]["conditions"]
+            if c["type"] == "Ready"
+        )
 
     before = ready()
     time.sleep(1.1)
-    api.merge("StoreBinding", "chat", {"spec": {"stores": [kv("metadata", place="other"), sql("inference")]}})
+    api.merge(
+        "StoreBinding",
+        "chat",
+        {"spec": {"stores": [kv("metadata", place="other"), sql("inference")]}},
+    )
     until(lambda: ready()["observedGeneration"] == before["observedGeneration"] + 1)
     assert ready()["lastTransitionTime"] == before["lastTransitionTime"]
 
@@ -352,7 +396,12 @@ def test_times_move_with_the_status_only(api):
 def test_statuses_that_somebody_edits_are_put_right(api):
     quickstart(api)
     good = api.get("StoreBinding", "chat")["status"]
-    api.merge("StoreBinding", "chat", {"status": {"secretName": "wrong", "revision": "00000000"}}, "status")
+    api.merge(
+        "StoreBinding",
+        "chat",
+        {"status": {"secretName": "wrong", "revision": "00000000"}},
+        "status",
+    )
     until(lambda: api.get("StoreBinding", "chat")["status"] == good)
 
 
@@ -369,11 +418,18 @@ def test_a_secrets_value_is_nowhere_but_in_the_stacks_secret(api, operator: Oper
     api.apply(postgres_backend(), sqlite_backend(), postgres_backend("other", "pg-uri"),
               binding(stores=[kv("metadata"), sql("inference")], defaults=DEFAULTS))  # fmt: skip
     api.ready("chat")
-    api.merge("StoreBinding", "chat", {"spec": {"stores": [{**sql("inference"), "backendRef": {"name": "other"}}]}})
+    api.merge(
+        "StoreBinding",
+        "chat",
+        {"spec": {"stores": [{**sql("inference"), "backendRef": {"name": "other"}}]}},
+    )
     until(lambda: api.condition("StoreBinding", "chat")[0] != "True")
     login(api, CANARY + "2")
     until(lambda: snapshot(api)["backends"]["sql_default"]["current"]["password"] == CANARY + "2")
-    shown = {kind: json.dumps(api.list(kind), ensure_ascii=False) for kind in ("Event", "ConfigMap", "StorageBackend", "StoreBinding")}
+    shown = {
+        kind: json.dumps(api.list(kind), ensure_ascii=False)
+        for kind in ("Event", "ConfigMap", "StorageBackend", "StoreBinding")
+    }
     metadata = [s["metadata"] for s in api.list("Secret") if s["metadata"]["name"] != "pg-app"]
     shown["Secrets' metadata"] = json.dumps(metadata, ensure_ascii=False)
     shown["the operator's output"] = operator.log()
@@ -422,7 +478,9 @@ def test_a_write_that_the_api_server_refuses_is_told_and_tried_again(api, contro
     assert "no Secrets on Tuesdays" in message
     assert api.condition("StoreBinding", "chat")[:2] == ("False", "ApplyFailed")
     assert api.get("ConfigMap", "chat-run-config") is None
-    control_plane.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+    control_plane.kubectl(
+        "delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name
+    )
     api.ready("chat", seconds=40)
     warnings = [e for e in api.list("Event") if e["reason"] == "ApplyFailed"]
     assert len(warnings) == 1

@@ -27,7 +27,8 @@ def as_nobody() -> Iterator[None]:
 @contextlib.contextmanager
 def public_directory() -> Iterator[Path]:
     """A temporary directory that everybody may enter; pytest's own are closed to others."""
-    path = Path(tempfile.mkdtemp(prefix="sst-"))
+    # Not where TMPDIR says: a test may have pointed it into a directory of its own, closed again.
+    path = Path(tempfile.mkdtemp(prefix="sst-", dir="/tmp"))
     path.chmod(0o755)
     try:
         yield path

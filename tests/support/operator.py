@@ -117,12 +117,16 @@ class Api:
     def secret(self, name: str, **data: str) -> None:
         """Make a Secret, or replace its data."""
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
-        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded})
+        self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+        )
 
     def config_map(self, name: str, **data: str) -> None:
         """Make a ConfigMap; `config_yaml` stands for the key `config.yaml`."""
         named = {key.replace("_", "."): text for key, text in data.items()}
-        self.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": named})
+        self.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": named}
+        )
 
     # -- what the operator says and made
 
@@ -134,7 +138,9 @@ class Api:
                 return condition["status"], condition["reason"], condition.get("message", "")
         return "", "", ""
 
-    def wait(self, kind: str, name: str, type_: str, status: str, reason: str, seconds: float = 10) -> str:
+    def wait(
+        self, kind: str, name: str, type_: str, status: str, reason: str, seconds: float = 10
+    ) -> str:
         """Wait for a condition; returns its message."""
 
         def holds() -> tuple[str] | None:
@@ -145,7 +151,9 @@ class Api:
             return until(holds, seconds)[0]
         except AssertionError:
             shown = (self.get(kind, name) or {}).get("status")
-            raise AssertionError(f"{kind} {name} is not {type_}={status}/{reason}: {shown}") from None
+            raise AssertionError(
+                f"{kind} {name} is not {type_}={status}/{reason}: {shown}"
+            ) from None
 
     def ready(self, *bindings: str, seconds: float = 10) -> None:
         for binding in bindings:
@@ -177,7 +185,12 @@ class OperatorProcess:
     """`stackstore-operator run`, logged in as a user who may do what the chart's rules say."""
 
     def __init__(
-        self, plane: ControlPlane, directory: Path, *, user: str | None = None, server: str | None = None
+        self,
+        plane: ControlPlane,
+        directory: Path,
+        *,
+        user: str | None = None,
+        server: str | None = None,
     ) -> None:
         self.plane = plane
         self.user = user or plane.user(rules())
@@ -231,7 +244,9 @@ class OperatorProcess:
 # -- manifests that tests begin with
 
 
-def sqlite_backend(name: str = "kv-default", type_: str = "kv_sqlite", **spec: Any) -> dict[str, Any]:
+def sqlite_backend(
+    name: str = "kv-default", type_: str = "kv_sqlite", **spec: Any
+) -> dict[str, Any]:
     return {
         "apiVersion": "stackstore.dev/v1alpha1",
         "kind": "StorageBackend",
@@ -240,7 +255,9 @@ def sqlite_backend(name: str = "kv-default", type_: str = "kv_sqlite", **spec: A
     }
 
 
-def postgres_backend(name: str = "sql-default", secret: str = "pg-app", **spec: Any) -> dict[str, Any]:
+def postgres_backend(
+    name: str = "sql-default", secret: str = "pg-app", **spec: Any
+) -> dict[str, Any]:
     return {
         "apiVersion": "stackstore.dev/v1alpha1",
         "kind": "StorageBackend",
@@ -265,7 +282,9 @@ def sql(store: str, backend: str = "sql-default", place: str | None = None) -> d
 DEFAULTS = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-default"}}
 
 
-def binding(name: str = "chat", stack: str = "chat", stores: Any = (), **spec: Any) -> dict[str, Any]:
+def binding(
+    name: str = "chat", stack: str = "chat", stores: Any = (), **spec: Any
+) -> dict[str, Any]:
     return {
         "apiVersion": "stackstore.dev/v1alpha1",
         "kind": "StoreBinding",

@@ -17,9 +17,14 @@ def test_the_wheel_holds_both_packages_and_says_they_are_typed(tmp_path):
     (wheel,) = tmp_path.glob("stackstore-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+        entry_points = archive.read(
+            next(n for n in names if n.endswith("entry_points.txt"))
+        ).decode()
     assert {"stackstore/py.typed", "stackstore_operator/py.typed"} <= names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"stackstore", "stackstore_operator"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        "stackstore",
+        "stackstore_operator",
+    }
     assert "stackstore = " in entry_points
     assert "stackstore-operator = " in entry_points
 
@@ -29,7 +34,9 @@ def test_importing_the_runtime_loads_nothing_of_the_operator():
         "import sys, stackstore, stackstore.cli.main\n"
         "print(sorted({'kopf', 'kubernetes', 'aiohttp', 'stackstore_operator'} & set(sys.modules)))"
     )
-    shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
     assert shown.stdout.strip() == "[]"
 
 

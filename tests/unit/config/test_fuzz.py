@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackstore.config import load
+from stackstore.config.env import expand_user, substitute
 from stackstore.credentials.snapshot import SqliteBackend
 from stackstore.errors import ConfigError
 from tests.unit.config.samples import FULL, FULL_ENVIRON
@@ -29,12 +29,12 @@ def try_to_load(content: bytes) -> bool:
             config = load(path, FULL_ENVIRON)
         except ConfigError:
             return False
-    text = content.decode("utf-8-sig")
+    # Without types, every scalar is the text that YAML means, whatever its quotes and folds.
+    plain = yaml.load(content, yaml.BaseLoader)
     for name, backend in config.backends.items():
         if isinstance(backend, SqliteBackend):
-            # In the sample, paths are made of these two; elsewhere they stand as they are.
-            tail = backend.path.removeprefix("/data")
-            assert tail in text or json.dumps(tail)[1:-1] in text, (name, backend.path)
+            written = substitute(plain["storage"]["backends"][name]["db_path"], FULL_ENVIRON)
+            assert backend.path == expand_user(written), (name, backend.path)
     return True
 
 

@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_a_good_config(config: Path) -> None:
-    result = runner.invoke(app, ["validate", "--config", str(config)])
+    result = runner.invoke(app, ["validate", str(config)])
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == [f"{config}:", "OK"]
@@ -38,7 +38,7 @@ def test_a_good_config(config: Path) -> None:
 
 def test_a_bad_config(config: Path) -> None:
     config.write_text(SMALL.replace("hots", "host").replace("host: db", "hots: db"))
-    result = runner.invoke(app, ["validate", "--config", str(config)])
+    result = runner.invoke(app, ["validate", str(config)])
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.startswith(f"{config}:8: storage.backends.sql_default.hots: unknown key")
@@ -64,7 +64,7 @@ def test_with_the_snapshot(config: Path, tmp_path: Path) -> None:
     directory = tmp_path / "storage"
     directory.mkdir()
     (directory / "stackstore.json").write_bytes(snapshot.to_bytes())
-    arguments = ["validate", "--config", str(config)]
+    arguments = ["validate", str(config)]
     assert runner.invoke(app, arguments).exit_code == 1
     result = runner.invoke(app, [*arguments, "--credentials", str(directory)])
     assert result.exit_code == 0, result.output
@@ -82,7 +82,7 @@ def test_providers_are_listed(config: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PG_PASSWORD", CANARY)
     monkeypatch.setenv("SQL_DEFAULT_URL", f"postgresql://u:{CANARY}@h/d")
     monkeypatch.setenv("SQL_DEFAULT_POOL_SIZE", "3")
-    result = runner.invoke(app, ["validate", "--config", str(config)])
+    result = runner.invoke(app, ["validate", str(config)])
     assert result.exit_code == 0, result.output
     assert "vector_io/faiss persistence" in result.stdout
     assert "vector_io::faiss" in result.stdout
@@ -94,8 +94,16 @@ def test_the_installed_command(config: Path) -> None:
     command = [str(Path(sys.executable).with_name("stackstore"))]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
     assert "validate" in shown.stdout
+    shown = subprocess.run(
+        [*command, "validate", "--help"], capture_output=True, text=True, check=True
+    )
+    for word in ("CONFIG", "--credentials", "stackstore.json", "/etc/stack/config/config.yaml"):
+        assert word in shown.stdout
+    nothing = subprocess.run([*command, "validate"], capture_output=True, text=True, check=False)
+    assert nothing.returncode == 2
+    assert "CONFIG" in nothing.stderr
     done = subprocess.run(
-        [*command, "validate", "--config", f"{config}.not"],
+        [*command, "validate", f"{config}.not"],
         capture_output=True,
         text=True,
         check=False,

@@ -10,6 +10,8 @@ from stackstore.credentials.machine import Machine
 # What a snapshot may list, most preferred first: rotations, a second change, a change back.
 SNAPSHOTS = [("A",), ("B", "A"), ("C", "B", "A"), ("A", "B"), ("C",)]
 LOGINS = ["A", "B", "C"]
+# Whose hosts give no answer: none, one that others can do without, all.
+SILENT = [frozenset(), frozenset({"B"}), frozenset(LOGINS)]
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,13 @@ class World:
 
     machine: Machine
     accepts: frozenset
+    silent: frozenset = frozenset()
     # What the last attempt of each login showed; the machine may trust nothing else.
     observed: tuple = ()
 
     def attempt(self, login):
+        if login in self.silent:
+            return replace(self, machine=self.machine.unreachable(login))
         works = login in self.accepts
         machine = self.machine.accepted(login) if works else self.machine.refused(login)
         observed = dict(self.observed)
@@ -35,6 +40,8 @@ def moves(world):
     for login in LOGINS:
         yield replace(world, accepts=frozenset({login}))
     yield replace(world, accepts=frozenset())
+    for silent in SILENT:
+        yield replace(world, silent=silent)
     if (login := world.machine.to_prove()) is not None:
         yield world.attempt(login)
     if (login := world.machine.for_new()) is not None:
@@ -42,8 +49,11 @@ def moves(world):
 
 
 def key(world):
+    # Beyond two failures nothing new happens but longer delays.
     refusals = tuple(sorted((k, min(v, 2)) for k, v in world.machine.refusals.items()))
-    return (world.machine.targets, world.machine.proven, refusals, world.accepts, world.observed)
+    absences = tuple(sorted((k, min(v, 1)) for k, v in world.machine.absences.items()))
+    machine = (world.machine.targets, world.machine.proven, refusals, absences)
+    return (*machine, world.accepts, world.silent, world.observed)
 
 
 def reachable():
@@ -112,11 +122,14 @@ def test_a_world_that_stands_still_is_served_in_a_few_attempts(worlds):
             if (login := world.machine.to_prove()) is not None:
                 world = world.attempt(login)
         offered = set(world.machine.targets)
-        if world.machine.targets[0] in world.accepts:
+        answering = world.accepts - world.silent
+        if world.machine.targets[0] in answering:
             assert world.machine.proven == world.machine.targets[0]
-        elif offered & world.accepts:
-            assert world.machine.proven in world.accepts
-        elif not world.accepts:
+        elif offered & answering:
+            # A proven one whose host fell silent is waited for: going back to an older host would
+            # write to a database that others have left.
+            assert world.machine.proven in answering | world.silent
+        elif not world.accepts and not world.silent:
             assert world.machine.proven is None
 
 
@@ -147,6 +160,35 @@ def test_a_pod_that_starts_in_the_middle_of_a_rotation_tries_both():
     machine = machine.accepted("A")
     assert (machine.for_new(), machine.to_prove()) == ("A", "B")
     assert machine.accepted("B").for_new() == "B"
+
+
+def test_a_pod_that_starts_behind_a_host_that_is_not_there_tries_the_previous_one():
+    machine = Machine().saw_snapshot(("B", "A")).unreachable("B")
+    assert machine.to_prove() == "A"
+    machine = machine.accepted("A")
+    assert (machine.for_new(), machine.to_prove()) == ("A", "B")
+
+
+def test_no_answer_takes_nothing_back():
+    machine = Machine().saw_snapshot(("B", "A")).accepted("B").unreachable("B")
+    assert machine.proven == "B"
+    assert machine.accepted("B").absences == {}
+
+
+def test_what_is_withdrawn_serves_until_something_else_is_proven():
+    machine = Machine().saw_snapshot(("A",)).accepted("A").saw_snapshot(("B",))
+    assert (machine.for_new(), machine.to_prove()) == ("A", "B")
+    assert not machine.is_stale("A")
+    machine = machine.accepted("B")
+    assert machine.is_stale("A")
+    assert machine.accepted("A").proven == "B"
+
+
+def test_silence_is_tried_every_second_however_long_it_lasts():
+    machine = Machine().saw_snapshot(("A",))
+    for _ in range(200):
+        machine = machine.unreachable("A")
+    assert machine.retry_delay("A") == 1.0
 
 
 def test_retry_delays_grow_to_a_second_and_later_to_five():

@@ -1,0 +1,171 @@
+"""Which stacks and backends are looked at again after a change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stackstore_operator.handlers.changes import Changes
+from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.reconciler import Look
+
+
+class World:
+    def __init__(self) -> None:
+        self.looks: set[Look] = set()
+        self.cache = Cache()
+        self.changes = Changes(self.cache, self.looks.add)
+
+    def seen(self) -> set[str]:
+        seen = {str(look) for look in self.looks}
+        self.looks.clear()
+        return seen
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def meta(name: str, version: int = 1, uid: str = "") -> dict[str, Any]:
+    return {
+        "namespace": "a",
+        "name": name,
+        "uid": uid or f"u-{name}",
+        "resourceVersion": str(version),
+        "generation": 1,
+    }
+
+
+def backend(
+    name: str = "sql", version: int = 1, secret: str = "pg-app", **more: Any
+) -> dict[str, Any]:
+    spec = {"type": "sql_postgres", "postgres": {"host": "h.x", "database": "d", **more},
+            "credentials": {"secretRef": {"name": secret}}}  # fmt: skip
+    return {"metadata": meta(name, version), "spec": spec}
+
+
+def binding(name: str = "b", version: int = 1, uses: str = "sql", **spec: Any) -> dict[str, Any]:
+    store = {"name": "inference", "backendRef": {"name": uses}, "tableName": "t"}
+    return {"metadata": meta(name, version), "spec": {"stack": "s", "stores": [store], **spec}}
+
+
+def test_a_binding_concerns_its_stack_and_its_backends(world):
+    world.changes.binding(binding())
+    assert world.seen() == {"stack a/s", "backend a/sql"}
+
+
+def test_a_binding_that_turns_to_another_backend_concerns_both(world):
+    world.changes.binding(binding())
+    world.seen()
+    world.changes.binding(binding(version=2, uses="other"))
+    assert world.seen() == {"stack a/s", "backend a/sql", "backend a/other"}
+    world.changes.backend(backend())
+    assert world.seen() == {"backend a/sql"}
+
+
+def test_a_backend_concerns_the_stacks_that_refer_to_it(world):
+    world.changes.binding(binding())
+    world.changes.binding(binding("elsewhere", uses="other", stack="t"))
+    world.seen()
+    world.changes.backend(backend())
+    assert world.seen() == {"backend a/sql", "stack a/s"}
+
+
+def test_a_backend_concerns_the_stacks_that_still_hold_its_login(world):
+    world.changes.binding(binding(uses="other"))
+    world.cache.note_in_force(("a", "s"), {("a", "sql")})
+    world.seen()
+    world.changes.backend(backend())
+    assert world.seen() == {"backend a/sql", "stack a/s"}
+    # A status write comes back as a newer binding; the login is in force as before.
+    world.changes.binding(binding(version=2, uses="other"))
+    world.seen()
+    world.changes.backend(backend(version=2))
+    assert world.seen() == {"backend a/sql", "stack a/s"}
+    world.changes.binding(binding(version=2), deleted=True)
+    world.seen()
+    world.changes.backend(backend(version=3))
+    assert world.seen() == {"backend a/sql"}
+
+
+def test_what_is_no_news_asks_for_nothing(world):
+    world.changes.backend(backend(version=5))
+    world.changes.binding(binding(version=5))
+    world.seen()
+    for version in (5, 4):
+        world.changes.backend(backend(version=version))
+        world.changes.binding(binding(version=version))
+    assert world.seen() == set()
+    # An object of the same name that was made anew is news, whatever its version.
+    fresh = binding(version=1)
+    fresh["metadata"]["uid"] = "another"
+    world.changes.binding(fresh)
+    assert world.seen()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "seen"),
+    [
+        ("Secret", "pg-app", {"backend a/sql", "stack a/s"}),
+        ("ConfigMap", "pg-ca", {"backend a/sql", "stack a/s"}),
+        ("ConfigMap", "base", {"stack a/s"}),
+        ("Secret", "s-storage", {"stack a/s"}),
+        ("ConfigMap", "s-run-config", {"stack a/s"}),
+        ("Secret", "base", set()),
+        ("ConfigMap", "pg-app", set()),
+        ("Secret", "pg-ca", set()),
+    ],
+)
+def test_secrets_and_config_maps_concern_who_reads_or_makes_them(world, kind, name, seen):
+    ca = {"mode": "VerifyFull", "caRef": {"kind": "ConfigMap", "name": "pg-ca"}}
+    world.changes.backend(backend(tls=ca))
+    world.changes.binding(binding(baseConfigRef={"name": "base"}))
+    world.seen()
+    world.changes.referent(kind, "a", name)
+    assert world.seen() == seen
+    world.changes.referent(kind, "another-namespace", name)
+    assert world.seen() == set()
+
+
+def test_what_vanished_while_nobody_looked_is_noticed(world):
+    world.changes.everything([backend()], [binding(), binding("c", stack="t")])
+    world.seen()
+    world.changes.everything([], [binding()])
+    assert world.seen() == {"backend a/sql", "stack a/s", "stack a/t"}
+    assert world.cache.backends == {}
+    assert [b.metadata.name for b in world.cache.users_of(("a", "sql"))] == ["b"]
+    world.changes.everything([], [binding()])
+    assert world.seen() == set()
+
+
+def test_a_binding_that_is_being_deleted_is_no_longer_of_the_stack(world):
+    going = binding()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.changes.binding(going)
+    assert world.seen() == {"stack a/s", "backend a/sql"}
+    assert world.cache.bindings_of("a", "s") == ()
+
+
+def test_what_cannot_be_read_holds_its_stack_until_it_can(world):
+    world.changes.binding(binding())
+    world.changes.backend(backend())
+    world.seen()
+    broken = binding(version=2)
+    broken["spec"]["stores"] = [{"name": "nonsense"}]
+    world.changes.binding(broken)
+    assert "stack a/s" in world.seen()
+    assert len(world.cache.unreadable_of("a", "s")) == 1
+    world.changes.binding(binding(version=3))
+    assert "stack a/s" in world.seen()
+    assert world.cache.unreadable_of("a", "s") == []
+    bad = backend(version=2)
+    bad["spec"]["type"] = "sql_mysql"
+    world.changes.backend(bad)
+    assert world.seen() == {"backend a/sql", "stack a/s"}
+    assert ("a", "sql") in world.cache.unreadable_backends
+    # What was known of it stays in force.
+    assert world.cache.backends["a", "sql"].spec.type == "sql_postgres"
+    world.changes.backend(backend(version=3))
+    assert world.cache.unreadable_backends == {}
