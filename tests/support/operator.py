@@ -139,7 +139,7 @@ class Api:
         return "", "", ""
 
     def wait(
-        self, kind: str, name: str, type_: str, status: str, reason: str, seconds: float = 10
+        self, kind: str, name: str, type_: str, status: str, reason: str, *, seconds: float = 10
     ) -> str:
         """Wait for a condition; returns its message."""
 
@@ -157,7 +157,7 @@ class Api:
 
     def ready(self, *bindings: str, seconds: float = 10) -> None:
         for binding in bindings:
-            self.wait("StoreBinding", binding, "Ready", "True", "Ready", seconds)
+            self.wait("StoreBinding", binding, "Ready", "True", "Ready", seconds=seconds)
 
     def data(self, kind: str, name: str) -> dict[str, str]:
         """The decoded data of a Secret or ConfigMap; empty while it isn't there."""
