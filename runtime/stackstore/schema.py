@@ -8,6 +8,7 @@ of two releases run side by side during a rollout, so a migration must leave the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,6 +25,8 @@ Dialect = Literal["postgresql", "sqlite"]
 SCHEMA = "stackstore"
 _LOCK = 0x5354_4143_4B53_544F
 """Key of the transaction-level advisory lock under which all DDL of ours runs ("STACKSTO")."""
+
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def table_name(dialect: Dialect, table: str) -> tuple[str | None, str]:
@@ -58,13 +61,89 @@ class Component:
     migrations: Sequence[Migration] = field(default=())
 
 
+class Tables:
+    """A component's tables in one database: made before they are first used, and again when missing.
+
+    Attributes:
+        generation: 0 until they are known to be there; goes up each time they were made sure of.
+    """
+
+    def __init__(self, database: Database, component: Component) -> None:
+        self.generation = 0
+        self._database = database
+        self._component = component
+        self._turns = asyncio.Lock()
+
+    async def ensure(self) -> int:
+        """Make sure of them once; whoever comes meanwhile waits. Returns the generation.
+
+        Raises:
+            BackendUnavailableError: as `migrate`.
+        """
+        return self.generation or await self.repair(0)
+
+    async def repair(self, generation: int) -> int:
+        """Make sure of them anew, unless somebody has since the caller saw this generation.
+
+        Tables go missing when a rotation moves the pool to another, empty database.
+
+        Raises:
+            BackendUnavailableError: as `migrate`.
+        """
+        async with self._turns:
+            if self.generation == generation:
+                await migrate(self._database, self._component)
+                self.generation += 1
+            return self.generation
+
+
 async def migrate(database: Database, component: Component) -> None:
     """Bring a component's tables to the newest version; processes that start together take turns.
+
+    Where they are there already this only reads, so that a role may do without the right to make
+    tables once somebody has made them.
 
     Raises:
         BackendUnavailableError: the database can't be reached, or the role may not make tables.
     """
+    newest = len(component.migrations)
+    try:
+        if await _version(database, component) < newest:
+            await _migrate(database, component)
+    except (DBAPIError, OSError) as error:
+        failure = _failure(database, component, error)
+    else:
+        return
+    # Raised out here, so that the driver's error isn't its context.
+    raise failure
+
+
+async def _version(database: Database, component: Component) -> int:
+    """The version of a component's tables; 0: there are none."""
+    there = (
+        "SELECT to_regclass(:table)"
+        if database.dialect == "postgresql"
+        else "SELECT 1 FROM sqlite_master WHERE type = 'table' AND '\"' || name || '\"' = :table"
+    )
+    versions = qualified(database.dialect, "schema_versions")
+    async with database.engine.connect() as connection:
+        await connection.execution_options(stackstore_read_only=True)
+        if (await connection.execute(text(there), {"table": versions})).scalar() is None:
+            return 0
+        return await _recorded(connection, versions, component)
+
+
+async def _recorded(connection: AsyncConnection, versions: str, component: Component) -> int:
+    found = await connection.execute(
+        text(f"SELECT version FROM {versions} WHERE component = :component"),  # noqa: S608 - our own name
+        {"component": component.name},
+    )
+    return int(found.scalar() or 0)
+
+
+async def _migrate(database: Database, component: Component) -> None:
     dialect = database.dialect
+    newest = len(component.migrations)
     versions = qualified(dialect, "schema_versions")
     async with database.engine.begin() as connection:
         await lock_ddl(database, connection)
@@ -74,22 +153,20 @@ async def migrate(database: Database, component: Component) -> None:
                 "(component TEXT PRIMARY KEY, version INTEGER NOT NULL)"
             )
         )
-        found = await connection.execute(
-            text(f"SELECT version FROM {versions} WHERE component = :component"),  # noqa: S608 - our own name
-            {"component": component.name},
-        )
-        version = int(found.scalar() or 0)
+        # Read again: another process may have done it while this one waited.
+        version = await _recorded(connection, versions, component)
+        if version >= newest:
+            return
         for step in component.migrations[version:]:
             for statement in step.statements(dialect):
                 await connection.exec_driver_sql(statement)
-        if version < len(component.migrations):
-            await connection.execute(
-                text(
-                    f"INSERT INTO {versions} (component, version) VALUES (:component, :version) "  # noqa: S608 - likewise
-                    "ON CONFLICT (component) DO UPDATE SET version = excluded.version"
-                ),
-                {"component": component.name, "version": len(component.migrations)},
-            )
+        await connection.execute(
+            text(
+                f"INSERT INTO {versions} (component, version) VALUES (:component, :version) "  # noqa: S608 - likewise
+                "ON CONFLICT (component) DO UPDATE SET version = excluded.version"
+            ),
+            {"component": component.name, "version": newest},
+        )
 
 
 async def lock_ddl(database: Database, connection: AsyncConnection) -> None:
@@ -109,14 +186,43 @@ async def lock_ddl(database: Database, connection: AsyncConnection) -> None:
     there = await connection.execute(
         text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": SCHEMA}
     )
-    if there.scalar() is None:
-        try:
-            await connection.exec_driver_sql(f'CREATE SCHEMA "{SCHEMA}"')
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == "42501":
-                raise BackendUnavailableError(
-                    f"backend {database.name!r}: the database has no schema {SCHEMA!r} and the role "
-                    f"may not make it; GRANT CREATE ON DATABASE to it, or CREATE SCHEMA {SCHEMA} "
-                    "AUTHORIZATION the role"
-                ) from None
+    if there.scalar() is not None:
+        return
+    try:
+        await connection.exec_driver_sql(f'CREATE SCHEMA "{SCHEMA}"')
+    except DBAPIError as error:
+        if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
+    else:
+        return
+    raise BackendUnavailableError(
+        f"backend {database.name!r}: the database has no schema {SCHEMA!r} and the role "
+        f"may not make it; GRANT CREATE ON DATABASE to it, or CREATE SCHEMA {SCHEMA} "
+        "AUTHORIZATION the role"
+    )
+
+
+def _failure(
+    database: Database, component: Component, error: DBAPIError | OSError
+) -> BackendUnavailableError:
+    where = f"backend {database.name!r}: the tables of {component.name}"
+    if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
+        return BackendUnavailableError(
+            f"{where} can't be looked at or made: the role lacks a right in schema {SCHEMA!r}; "
+            f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} to it (or, where its owner has made them, "
+            f"GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN "
+            f"SCHEMA {SCHEMA})"
+        )
+    if isinstance(error, DBAPIError):
+        original = error.orig
+        cause = getattr(original, "__cause__", None) or original
+        reason = type(cause).__name__
+        name = _sqlstate(error) or getattr(cause, "sqlite_errorname", None)
+        reason += f" ({name})" if name else ""
+    else:
+        reason = type(error).__name__
+    return BackendUnavailableError(f"{where} could not be made: {reason}")
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)

@@ -1,1 +1,5 @@
 """Key-value stores."""
+
+from stackstore.kv.store import KVStore
+
+__all__ = ["KVStore"]
