@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Self
 
 from stackstore.config import RunConfig, StoreConfig, load
 from stackstore.credentials.directory import SnapshotDirectory
 from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
+from stackstore.credentials.watcher import Watcher
 from stackstore.errors import ConfigError, InvalidArgumentError
 from stackstore.kv import KVStore
 from stackstore.pools.databases import Databases, Handle
 from stackstore.sql import SqlStore
-
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.25
-"""How often the snapshot's file is looked at; a look is one `stat`."""
 
 _NO_STACK = "000000000000"
 
@@ -33,15 +27,22 @@ class Storage:
     """
 
     def __init__(
-        self, config: RunConfig, databases: Databases, directory: SnapshotDirectory | None
+        self,
+        config: RunConfig,
+        snapshot: Snapshot | None = None,
+        directory: SnapshotDirectory | None = None,
     ) -> None:
         self.config = config
-        self._databases = databases
-        self._directory = directory
-        self._refused = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher = None if directory is None else Watcher(directory, self._follow)
+        self._databases = Databases(
+            _NO_STACK if snapshot is None else snapshot.stack_id,
+            _backends(config, snapshot),
+            (lambda: None) if self._watcher is None else self._watcher.look_again,
+        )
         self._kv: dict[tuple[str, str], KVStore] = {}
         self._sql: dict[str, SqlStore] = {}
+        if self._watcher is not None:
+            self._watcher.start()
 
     def kv(self, store: str) -> KVStore:
         """The key-value store of that name.
@@ -86,11 +87,10 @@ class Storage:
     async def close(self) -> None:
         """Stop watching and close every connection; those lent out close when they come back."""
         if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+            await self._watcher.stop()
         await self._databases.close()
 
-    async def __aenter__(self) -> Storage:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -125,28 +125,16 @@ class Storage:
             raise InvalidArgumentError(f"backend {backend!r} is {declared}, not {family}_…")
         return self._databases[backend]
 
-    # -- the snapshot
-
-    def _look_again(self) -> None:
-        self._refused.set()
-
-    async def _watch(self, directory: SnapshotDirectory) -> None:
-        while True:
-            force = self._refused.is_set()
-            self._refused.clear()
-            try:
-                snapshot = directory.read_if_changed(force=force)
-                if snapshot is not None:
-                    self._databases.apply(_backends(self.config, snapshot))
-                    logger.info("snapshot of revision %s is in force", snapshot.revision)
-            except ConfigError as error:
-                logger.warning("keeping the last good snapshot: %s", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._refused.wait()
-            if self._refused.is_set():
-                # A refused login may be tried many times a second; the file is not.
-                await asyncio.sleep(POLL_SECONDS / 5)
+    def _follow(self, snapshot: Snapshot) -> None:
+        # Without those that the snapshot had and has no more: the run config can't stand in for
+        # them, so they stay as they were.
+        self._databases.apply(
+            {
+                name: backend
+                for name in self.config.types
+                if (backend := _backend(self.config, snapshot, name)) is not None
+            }
+        )
 
 
 async def open(  # noqa: A001 - stackstore.open() reads as it does in the standard library
@@ -170,42 +158,34 @@ async def open(  # noqa: A001 - stackstore.open() reads as it does in the standa
     directory = None if credentials is None else SnapshotDirectory(credentials)
     snapshot = None if directory is None else directory.read()
     known = frozenset[str]() if snapshot is None else frozenset(snapshot.backends)
-    run_config = load(
-        config, os.environ if environ is None else environ, snapshot_backends=known
-    )
-    storage: Storage
-
-    def look_again() -> None:
-        storage._look_again()  # noqa: SLF001 - the two are made together here
-
-    databases = Databases(_NO_STACK if snapshot is None else snapshot.stack_id, look_again)
-    storage = Storage(run_config, databases, directory)
-    databases.apply(_backends(run_config, snapshot))
-    if directory is not None:
-        storage._watcher = asyncio.create_task(storage._watch(directory))  # noqa: SLF001
-    return storage
+    run_config = load(config, os.environ if environ is None else environ, snapshot_backends=known)
+    return Storage(run_config, snapshot, directory)
 
 
 def _backends(
     config: RunConfig, snapshot: Snapshot | None
 ) -> dict[str, PostgresBackend | SqliteBackend]:
-    """What to serve: the snapshot's word where it has one, the run config's elsewhere.
+    """What to serve at first.
 
     Raises:
-        ConfigError: the two don't fit together, or a CA can't be read.
+        ConfigError: run config and snapshot don't fit together.
     """
     found: dict[str, PostgresBackend | SqliteBackend] = {}
     for name, declared in config.types.items():
-        backend = None if snapshot is None else snapshot.backends.get(name)
-        if backend is None:
-            backend = config.backends.get(name)
-        if backend is None:
-            raise ConfigError(
-                f"backend {name!r} is gone from the snapshot, and {config.file} needs it"
-            )
+        backend = _backend(config, snapshot, name)
+        # The loader has seen to it that each is in one of the two.
+        assert backend is not None  # noqa: S101
         if backend.type != declared:
             raise ConfigError(
                 f"backend {name!r} is {declared} in {config.file} but {backend.type} in the snapshot"
             )
         found[name] = backend
     return found
+
+
+def _backend(
+    config: RunConfig, snapshot: Snapshot | None, name: str
+) -> PostgresBackend | SqliteBackend | None:
+    """The snapshot's word where it has one, the run config's elsewhere."""
+    backend = None if snapshot is None else snapshot.backends.get(name)
+    return config.backends.get(name) if backend is None else backend

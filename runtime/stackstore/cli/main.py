@@ -32,23 +32,27 @@ def main() -> None:
 @app.command()
 def validate(
     config: Annotated[
-        Path, typer.Option(help="The run config, a YAML file.", metavar="PATH")
-    ] = Path("/etc/stack/config/config.yaml"),
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="The run config, a YAML file: config.yaml of the mounted ConfigMap.",
+        ),
+    ],
     credentials: Annotated[
         Path | None,
         typer.Option(
-            help="The directory that holds stackstore.json. Without it ${env.…} placeholders are "
-            "looked up in the environment.",
+            help="The directory where the stack's Secret is mounted; it holds stackstore.json. "
+            "Without it ${env.…} placeholders are looked up in the environment.",
             metavar="DIR",
         ),
     ] = None,
 ) -> None:
     """Check a run config without connecting to anything.
 
-    Prints the backends and stores it resolves to, never a user or a password, and ends with 0; or
-    prints every problem with its line, what is allowed and how to fix it, and ends with 1.
+    Prints what it resolves to, never a user or a password, and ends with 0.
+    Or prints every problem with its line, and how to fix it, and ends with 1.
 
-    Example: stackstore validate --config run.yaml
+    Example: stackstore validate /etc/stack/config/config.yaml
     """
     try:
         snapshot = SnapshotDirectory(credentials).read() if credentials else None

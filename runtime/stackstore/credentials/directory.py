@@ -26,8 +26,9 @@ class SnapshotDirectory:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory) / FILE_NAME
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._content: bytes | None = None
+        self._told = ""
 
     def read(self) -> Snapshot:
         """Read the snapshot as it is now.
@@ -35,6 +36,7 @@ class SnapshotDirectory:
         Raises:
             ConfigError: there is no such file, or it can't be used.
         """
+        # Looked at before it is read: what changes in between is noticed the next time.
         self._seen = self._stat()
         self._content = self._bytes()
         return Snapshot.parse(self._content, str(self.path))
@@ -42,32 +44,37 @@ class SnapshotDirectory:
     def read_if_changed(self, *, force: bool = False) -> Snapshot | None:
         """A new snapshot, or None: nothing new, or nothing usable.
 
-        A file that is gone, cut short or broken is told once in the log and otherwise ignored: what
-        was read before stays in force.
+        A file that is gone, can't be read, is cut short or broken is told once in the log and
+        otherwise ignored: what was read before stays in force. What can't be read is tried again
+        each time, since the file itself need not change when that heals.
 
         Args:
             force: read even if the file looks untouched (a database just refused a login).
         """
         seen = self._stat()
-        if seen == self._seen and not force:
+        if seen is not None and seen == self._seen and not force:
             return None
-        self._seen = seen
         try:
             content = self._bytes()
+            self._seen = seen
             if content == self._content:
                 return None
             self._content = content
-            return Snapshot.parse(content, str(self.path))
+            snapshot = Snapshot.parse(content, str(self.path))
         except ConfigError as error:
-            logger.warning("keeping the last good snapshot: %s", error)
+            if str(error) != self._told:
+                self._told = str(error)
+                logger.warning("keeping the last good snapshot: %s", error)
             return None
+        self._told = ""
+        return snapshot
 
-    def _stat(self) -> tuple[int, int, int] | None:
+    def _stat(self) -> tuple[int, ...] | None:
         try:
             found = self.path.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
     def _bytes(self) -> bytes:
         try:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 from stackstore.errors import ConfigError
 
@@ -128,19 +129,21 @@ class Snapshot(_Part):
         Raises:
             ConfigError: with every problem and its place, and none of the values.
         """
+        # Raised after, not within: the decoders' own errors hold the document, passwords included,
+        # and would stay with ours as its context.
+        problems: list[str]
         try:
-            data = json.loads(content.decode("utf-8"))
-        except (UnicodeDecodeError, ValueError, RecursionError):
-            # `from None`: the decoder's own error quotes the document, passwords included.
-            raise ConfigError(f"{source}: not JSON in UTF-8") from None
-        try:
-            return cls.model_validate(data)
+            return cls.model_validate(json.loads(content.decode("utf-8")))
         except ValidationError as error:
             problems = [
-                f"{source}: {'.'.join(map(str, problem['loc'])) or 'top level'}: {problem['msg']}"
+                f"{source}: {'.'.join(map(str, problem['loc'])) or 'top level'}: {_said(problem)}"
                 for problem in error.errors(include_input=False, include_url=False)
             ]
-            raise ConfigError("\n".join(problems)) from None
+        except (ValueError, RecursionError):
+            problems = [f"{source}: not JSON in UTF-8"]
+        # Nor shall a logger find it that shows the locals of each frame.
+        del content
+        raise ConfigError("\n".join(problems))
 
     def to_bytes(self) -> bytes:
         """The same snapshot always gives the same bytes: sorted keys, absent values left out."""
@@ -152,3 +155,10 @@ def _reveal(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     raise TypeError(type(value).__name__)
+
+
+def _said(problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        # The one text that quotes what was read.
+        return f"unknown type; allowed: {problem['ctx']['expected_tags']}"
+    return problem["msg"]

@@ -1,27 +1,28 @@
 """One database's connections in one process: bounded, generational, and patient.
 
 The pool never holds more connections than `size + max_overflow`, counting those being opened,
-proved and closed. Which login a connection is opened with is `credentials.machine`'s decision; the
-pool reports what it saw and does what it is told. It knows nothing of SQLAlchemy.
+proved and closed. Whoever finds none idle waits for one, in turn and at most
+`acquire_timeout_seconds`. Here connections are lent, kept and closed; `pools.opening` brings them.
+It knows nothing of SQLAlchemy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic
 
 from stackstore.credentials.machine import Machine
 from stackstore.credentials.snapshot import PoolSettings
-from stackstore.errors import BackendUnavailableError, CredentialsError, StackstoreError
-
-logger = logging.getLogger(__name__)
+from stackstore.errors import BackendUnavailableError, StackstoreError
+from stackstore.pools.messages import not_ours, too_late
+from stackstore.pools.opening import Opener
+from stackstore.pools.slots import Connection, Slot, T
 
 PING_AFTER_SECONDS = 30.0
 """A connection that idled longer is asked whether it still lives before it is lent."""
@@ -29,48 +30,11 @@ PING_AFTER_SECONDS = 30.0
 OVERFLOW_LINGER_SECONDS = 5.0
 """How long a connection above `size` may idle; closing at once would reconnect under bursts."""
 
-_UNREACHABLE_DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0)
+FRESH_SECONDS = 1.0
+"""A connection younger than this outlives an `expire()`: it was opened when the news was known."""
 
-
-class LoginRefusedError(Exception):
-    """The database answered and said no: to the login, to the database's name or to the TLS."""
-
-
-class UnreachableError(Exception):
-    """No answer that says anything about the login: down, starting, full, cut off."""
-
-
-class Connection(Protocol):
-    """What the pool needs of a driver's connection (asyncpg's has it)."""
-
-    def is_closed(self) -> bool:
-        """Whether it is gone."""
-
-    async def close(self) -> None:
-        """Say goodbye and close."""
-
-    def terminate(self) -> None:
-        """Drop it without a word."""
-
-    async def execute(self, query: str) -> object:
-        """Run a statement."""
-
-
-T = TypeVar("T", bound=Hashable)
-
-
-class Slot(Generic[T]):
-    """One open connection and what the pool remembers of it."""
-
-    __slots__ = ("connection", "discard", "expires", "returned", "sqlalchemy", "target")
-
-    def __init__(self, connection: Any, target: T, expires: float) -> None:
-        self.connection = connection
-        self.target = target
-        self.expires = expires
-        self.returned = time.monotonic()
-        self.discard = False
-        self.sqlalchemy: Any = None
+_PING_SECONDS = 3.0
+_GOODBYE_SECONDS = 2.0
 
 
 class ConnectionPool(Generic[T]):
@@ -94,24 +58,16 @@ class ConnectionPool(Generic[T]):
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self.machine: Machine[T] = Machine()
-        self._open_connection = open_connection
+        self._opener: Opener[T] = Opener(self, open_connection, describe, on_refused)
         self._describe = describe
         self._settings = settings
-        self._on_refused = on_refused
         self._idle: deque[Slot[T]] = deque()
         self._lent: set[Slot[T]] = set()
-        self._opening = 0
         self._closing = 0
         self._waiters: deque[asyncio.Future[Slot[T] | None]] = deque()
-        self._place_wanted: asyncio.Future[None] | None = None
-        self._prover: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
-        self._tried: dict[T, float] = {}
-        self._trouble: str | None = None
-        self._unreachable = 0
+        self._closers: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self.retired = False
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -120,19 +76,33 @@ class ConnectionPool(Generic[T]):
 
     def offer(self, targets: tuple[T, ...]) -> None:
         """The snapshot in force lists these targets, most preferred first."""
-        before = self.machine
-        self.machine = before.saw_snapshot(targets)
-        if self.machine is before:
-            return
-        self._tried.clear()
-        self._changed.set()
-        if self._loop is not None:
-            self._prove_if_needed()
-            self._drain()
+        if self._opener.offer(targets) and self._loop is not None:
+            self.drain()
+            self._opener.work()
 
     def resize(self, settings: PoolSettings) -> None:
-        """New bounds; a pool that is now too large shrinks as connections come back."""
+        """New bounds; a pool that is now too large shrinks as its connections come back."""
         self._settings = settings
+        if self._loop is not None:
+            while self._idle and self.total > self.capacity:
+                self._close(self._idle.popleft())
+            self._sweep_later()
+            self._opener.work()
+
+    def expire(self) -> None:
+        """Whatever was opened a while ago is no longer lent: the server has changed its role."""
+        edge = time.monotonic() - FRESH_SECONDS
+        for slot in [slot for slot in self._idle if slot.opened < edge]:
+            self._idle.remove(slot)
+            self._close(slot)
+        for slot in self._lent:
+            slot.discard = slot.discard or slot.opened < edge
+
+    def retire(self) -> None:
+        """Nobody new comes: serve who is here, and keep no connection that nobody waits for."""
+        self.retired = True
+        while self._idle:
+            self._close(self._idle.popleft())
 
     # -- what it shows
 
@@ -144,7 +114,24 @@ class ConnectionPool(Generic[T]):
     @property
     def total(self) -> int:
         """The connections there are, including those being opened and closed."""
-        return len(self._idle) + len(self._lent) + self._opening + self._closing
+        return len(self._idle) + len(self._lent) + self._opener.count + self._closing
+
+    @property
+    def machine(self) -> Machine[T]:
+        """Which logins there are, and which of them is used."""
+        return self._opener.machine
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a connection."""
+        return len(self._waiters)
+
+    @property
+    def lifetime(self) -> float:
+        """After how many seconds a connection opened now is to be replaced."""
+        recycle = self._settings.recycle_seconds
+        # Jitter: connections opened together would otherwise be closed together.
+        return recycle * random.uniform(0.9, 1.1) if recycle > 0 else float("inf")  # noqa: S311
 
     def status(self) -> dict[str, object]:
         """Numbers and revisions, no secrets."""
@@ -153,11 +140,12 @@ class ConnectionPool(Generic[T]):
             "capacity": self.capacity,
             "idle": len(self._idle),
             "lent": len(self._lent),
-            "opening": self._opening,
+            "opening": self._opener.count,
+            "closing": self._closing,
             "waiting": sum(not waiter.done() for waiter in self._waiters),
             "proven": None if proven is None else self._describe(proven),
             "newest": self._describe(targets[0]) if targets else None,
-            "trouble": self._trouble,
+            "trouble": next(reversed(self._opener.troubles.values()), None),
         }
 
     # -- lending
@@ -169,11 +157,10 @@ class ConnectionPool(Generic[T]):
             BackendUnavailableError: none in time; CredentialsError if for want of a login.
         """
         self._check_owner()
-        slot = await self._take_idle()
-        if slot is None:
-            slot = await self._acquire_slowly()
-        self._lent.add(slot)
-        return slot
+        slot = self._pop_idle()
+        if slot is not None and slot.returned > time.monotonic() - PING_AFTER_SECONDS:
+            return slot
+        return await self._acquire_slowly(slot)
 
     def release(self, slot: Slot[T]) -> None:
         """Take a lent connection back."""
@@ -183,329 +170,212 @@ class ConnectionPool(Generic[T]):
             or slot.discard
             or slot.connection.is_closed()
             or self.machine.is_stale(slot.target)
-            or self.total >= self.capacity
+            # Only after a resize: this one would be one too many.
+            or self.total - self._closing >= self.capacity
+            # One that gives way is enough for the prover.
+            or (self._opener.wants_place and self._closing == 0)
         ):
-            self._close_in_background(slot)
-            return
-        if self._place_wanted is not None and not self._place_wanted.done():
-            self._close_in_background(slot)
+            self._close(slot)
             return
         slot.returned = time.monotonic()
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(slot)
-                # Between two owners it counts as lent, so that the bound holds.
-                self._lent.add(slot)
-                return
+        if self._give(slot):
+            return
+        if self.retired:
+            self._close(slot)
+            return
         self._idle.append(slot)
-        if self.total > self._settings.size and self._sweeper is None and self._loop is not None:
-            self._sweeper = self._loop.call_later(OVERFLOW_LINGER_SECONDS, self._sweep)
+        self._sweep_later()
 
     async def close(self) -> None:
-        """Close what is idle now and what is lent when it comes back."""
+        """Close what is idle now and what is lent when it comes back.
+
+        Raises:
+            StackstoreError: in a forked child or another event loop, whose connections they aren't.
+        """
+        self._check_process()
         self._closed = True
-        self._changed.set()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._prover is not None:
-            self._prover.cancel()
-            await asyncio.gather(self._prover, return_exceptions=True)
+        await self._opener.close()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
         while self._idle:
-            self._close_in_background(self._idle.pop())
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._close(self._idle.pop())
+        while self._closers:
+            await asyncio.gather(*self._closers, return_exceptions=True)
 
     # -- inside: lending
 
     def _check_owner(self) -> None:
+        self._check_process()
         if self._closed:
             raise BackendUnavailableError(f"backend {self.name!r}: its pool is closed")
-        loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
-        if os.getpid() != self._pid:
-            raise StackstoreError(
-                f"backend {self.name!r}: this process was forked after stackstore.open(); connections "
-                "can't be shared by two processes, so call stackstore.open() in the child"
-            )
-        if self._loop is not loop:
-            raise StackstoreError(
-                f"backend {self.name!r}: opened in another event loop; call stackstore.open() in the "
-                "loop that uses it"
-            )
+            self._loop = asyncio.get_running_loop()
 
-    async def _take_idle(self) -> Slot[T] | None:
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise StackstoreError(not_ours(self.name, forked=True))
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise StackstoreError(not_ours(self.name, forked=False))
+
+    def _pop_idle(self) -> Slot[T] | None:
+        """Lend the one that came back last; those that can't be lent any more are closed."""
         while self._idle:
             slot = self._idle.pop()
-            now = time.monotonic()
             if (
                 slot.connection.is_closed()
                 or self.machine.is_stale(slot.target)
-                or (slot.expires < now and self.machine.may_recycle())
-                or (now - slot.returned > PING_AFTER_SECONDS and not await self._answers(slot))
+                or (slot.expires < time.monotonic() and self.machine.may_recycle())
             ):
-                self._close_in_background(slot)
+                self._close(slot)
             else:
+                self._lent.add(slot)
                 return slot
         return None
 
-    async def _answers(self, slot: Slot[T]) -> bool:
-        self._lent.add(slot)
-        try:
-            async with asyncio.timeout(5):
-                await slot.connection.execute("SELECT 1")
-        except asyncio.CancelledError:
-            self._close_in_background(slot)
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, this connection is of no use
-            return False
-        finally:
-            self._lent.discard(slot)
-        return True
-
-    async def _acquire_slowly(self) -> Slot[T]:
-        deadline = time.monotonic() + self._settings.acquire_timeout_seconds
+    async def _acquire_slowly(self, slot: Slot[T] | None) -> Slot[T]:
+        began = time.monotonic()
         while True:
             if self._closed:
                 raise BackendUnavailableError(f"backend {self.name!r}: its pool is closed")
-            slot = await self._take_idle()
             if slot is not None:
-                return slot
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise self._too_late()
-            target = self.machine.for_new()
-            if target is None:
-                slot = await self._wait(remaining, proving=True)
-            elif self.total < self.capacity and self._place_wanted is None:
-                slot = await self._open(target, deadline)
+                if await self._is_usable(slot):
+                    return slot
             else:
+                remaining = began + self._settings.acquire_timeout_seconds - time.monotonic()
+                if remaining <= 0:
+                    raise self._too_late(time.monotonic() - began)
                 slot = await self._wait(remaining)
-            if slot is not None:
-                return slot
+                if slot is not None:
+                    continue
+            slot = self._pop_idle()
 
-    async def _wait(self, seconds: float, *, proving: bool = False) -> Slot[T] | None:
-        """Wait for a connection, or (None) for a reason to look again."""
+    async def _is_usable(self, slot: Slot[T]) -> bool:
+        """Ask a lent connection that idled for long; close it, and its like, if it's dead."""
+        idled_since = time.monotonic() - PING_AFTER_SECONDS
+        if not slot.connection.is_closed():
+            if slot.returned > idled_since:
+                return True
+            try:
+                async with asyncio.timeout(
+                    min(_PING_SECONDS, self._settings.acquire_timeout_seconds / 3)
+                ):
+                    await slot.connection.execute("SELECT 1")
+            except asyncio.CancelledError:
+                slot.discard = True
+                self.release(slot)
+                raise
+            except Exception:  # noqa: BLE001 - whatever it is, this connection is of no use
+                slot.discard = True
+                # What idled as long went the same way; asking each would take as long again.
+                while self._idle and self._idle[0].returned <= idled_since:
+                    self._close(self._idle.popleft())
+            else:
+                return True
+        self.release(slot)
+        return False
+
+    async def _wait(self, seconds: float) -> Slot[T] | None:
+        """Wait for a connection; None: in vain. It counts as lent from when it was given."""
         waiter: asyncio.Future[Slot[T] | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        if proving:
-            self._prove_if_needed()
-        slot = None
+        self._opener.work()
         try:
             async with asyncio.timeout(seconds):
-                slot = await waiter
+                return await waiter
         except TimeoutError:
             # The answer may have come in the same turn of the loop.
-            slot = _answer(waiter)
+            return self._leave(waiter)
         except asyncio.CancelledError:
-            slot = _answer(waiter)
+            slot = self._leave(waiter)
             if slot is not None:
                 self.release(slot)
-            else:
-                self._wake_one()
             raise
-        finally:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(waiter)
-        if slot is not None:
-            self._lent.discard(slot)
-        return slot
 
-    def _wake_one(self) -> None:
-        """A place came free: whoever waits longest looks again (the prover before all)."""
-        if self._place_wanted is not None and not self._place_wanted.done():
-            self._place_wanted.set_result(None)
-            return
+    def _leave(self, waiter: asyncio.Future[Slot[T] | None]) -> Slot[T] | None:
+        """Wait no longer; what was given meanwhile is the caller's."""
+        if waiter.done() and not waiter.cancelled():
+            return waiter.result()
+        with contextlib.suppress(ValueError):
+            self._waiters.remove(waiter)
+        return None
+
+    def _give(self, slot: Slot[T]) -> bool:
+        """Hand a connection to whoever waits longest, if anybody does."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                self._lent.add(slot)
+                waiter.set_result(slot)
+                return True
+        return False
 
-    def _wake_all(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _too_late(self) -> BackendUnavailableError:
-        seconds = self._settings.acquire_timeout_seconds
-        where = f"backend {self.name!r}: no connection within {seconds} s"
-        if self.machine.for_new() is None:
-            tried = ", ".join(
-                f"{self._describe(target)} ({'refused' if target in self.machine.refusals else 'untried'})"
-                for target in self.machine.targets
-            )
-            return CredentialsError(
-                f"{where}: no login is proven; revisions: {tried or 'none'}; "
-                f"last trouble: {self._trouble or 'none'}"
-            )
-        if self._trouble is not None:
-            return BackendUnavailableError(f"{where}: {self._trouble}")
-        return BackendUnavailableError(
-            f"{where}: all {self.capacity} are in use; raise pool.size or pool.maxOverflow, or look for "
-            "a caller that keeps one"
+    def _too_late(self, waited: float) -> BackendUnavailableError:
+        return too_late(
+            self.name,
+            waited,
+            self.machine,
+            {target: self._opener.troubles.get(target, "") for target in self.machine.targets},
+            self._describe,
+            capacity=self.capacity,
+            opening=self._opener.count,
         )
-
-    # -- inside: opening and proving
-
-    async def _open(self, target: T, deadline: float) -> Slot[T] | None:
-        """Open one with a proven target; None: it failed, look again."""
-        self._opening += 1
-        slot = None
-        try:
-            slot = await self._try(target)
-        except LoginRefusedError:
-            return None
-        except UnreachableError:
-            remaining = deadline - time.monotonic()
-            if remaining > 0:
-                # Not held as `opening`: the place is free for others meanwhile.
-                self._opening -= 1
-                try:
-                    await asyncio.sleep(min(self._unreachable_delay(), remaining))
-                finally:
-                    self._opening += 1
-            return None
-        finally:
-            self._opening -= 1
-            if slot is None:
-                self._wake_one()
-        return slot
-
-    async def _try(self, target: T) -> Slot[T]:
-        try:
-            connection = await self._open_connection(target)
-        except LoginRefusedError as error:
-            self._trouble = str(error)
-            self.machine = self.machine.refused(target)
-            logger.warning(
-                "backend %s: login of revision %s refused: %s",
-                self.name,
-                self._describe(target),
-                error,
-            )
-            self._on_refused()
-            self._prove_if_needed()
-            raise
-        except UnreachableError as error:
-            self._trouble = str(error)
-            self._unreachable += 1
-            raise
-        self._trouble = None
-        self._unreachable = 0
-        before = self.machine.proven
-        self.machine = self.machine.accepted(target)
-        if self.machine.proven != before:
-            logger.info("backend %s: revision %s is proven", self.name, self._describe(target))
-            self._drain()
-        recycle = self._settings.recycle_seconds
-        # Jitter: connections opened together would otherwise be closed together.
-        age = recycle * random.uniform(0.9, 1.1) if recycle > 0 else float("inf")  # noqa: S311
-        return Slot(connection, target, time.monotonic() + age)
-
-    def _unreachable_delay(self) -> float:
-        return _UNREACHABLE_DELAYS[min(max(self._unreachable, 1), len(_UNREACHABLE_DELAYS)) - 1]
-
-    def _prove_if_needed(self) -> None:
-        if self._closed or self.machine.to_prove() is None:
-            return
-        if self.machine.proven is None and not self._waiters and self.total == 0:
-            return
-        if self._prover is None or self._prover.done():
-            self._prover = asyncio.get_running_loop().create_task(self._prove())
-
-    async def _prove(self) -> None:
-        """Try what the machine wants tried until it wants nothing more or nobody needs it."""
-        while not self._closed:
-            target = self.machine.to_prove()
-            if target is None:
-                return
-            if self.machine.proven is None and not self._waiters and self.total == 0:
-                return
-            pause = self.machine.retry_delay(target)
-            if self._unreachable:
-                pause = max(pause, self._unreachable_delay())
-            due = self._tried.get(target, 0.0) + pause - time.monotonic()
-            if due > 0:
-                self._changed.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(due):
-                        await self._changed.wait()
-                continue
-            await self._take_place()
-            self._opening += 1
-            slot = None
-            try:
-                slot = await self._try(target)
-            except (LoginRefusedError, UnreachableError):
-                pass
-            finally:
-                self._opening -= 1
-                self._tried[target] = time.monotonic()
-                if slot is None:
-                    self._wake_one()
-            if slot is not None:
-                self.release(slot)
-                self._wake_all()
-
-    async def _take_place(self) -> None:
-        """Make room for one more connection without ever exceeding the bound."""
-        while self.total >= self.capacity:
-            self._place_wanted = asyncio.get_running_loop().create_future()
-            if self._idle:
-                # The longest idle gives way; the proven login (if any) reopens it when it is missed.
-                self._close_in_background(self._idle.popleft())
-            try:
-                await self._place_wanted
-            finally:
-                self._place_wanted = None
 
     # -- inside: closing
 
-    def _drain(self) -> None:
-        stale = [slot for slot in self._idle if self.machine.is_stale(slot.target)]
-        for slot in stale:
+    def make_way(self) -> None:
+        """Close the one that idled longest, unless one is being closed; it is missed least."""
+        if self._idle and self._closing == 0:
+            self._close(self._idle.popleft())
+
+    def drain(self) -> None:
+        """Close what is stale and idle."""
+        for slot in [slot for slot in self._idle if self.machine.is_stale(slot.target)]:
             self._idle.remove(slot)
-            self._close_in_background(slot)
+            self._close(slot)
+
+    @property
+    def _surplus(self) -> int:
+        return self.total - self._closing - self._settings.size
+
+    def _sweep_later(self, patience: float = 1.0) -> None:
+        if self._closed or self._loop is None or self._sweeper is not None:
+            return
+        if self._idle and self._surplus > 0:
+            self._sweeper = self._loop.call_later(OVERFLOW_LINGER_SECONDS * patience, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
-        surplus = self.total - self._settings.size
         edge = time.monotonic() - OVERFLOW_LINGER_SECONDS
-        while surplus > 0 and self._idle and self._idle[0].returned <= edge + 0.01:
-            self._close_in_background(self._idle.popleft())
-            surplus -= 1
-        if surplus > 0 and self._idle and self._loop is not None and not self._closed:
-            self._sweeper = self._loop.call_later(OVERFLOW_LINGER_SECONDS / 2, self._sweep)
+        while self._surplus > 0 and self._idle and self._idle[0].returned <= edge + 0.01:
+            self._close(self._idle.popleft())
+        self._sweep_later(0.5)
 
-    def _close_in_background(self, slot: Slot[T]) -> None:
+    def _close(self, slot: Slot[T]) -> None:
+        """Close one that is in no list any more; its place is free when the server let go of it."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            # Given back by the garbage collector after the end.
+            return
         if slot.connection.is_closed():
-            self._wake_one()
+            self._opener.work()
             return
         self._closing += 1
-        task = asyncio.get_running_loop().create_task(self._close_slot(slot))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = loop.create_task(self._say_goodbye(slot))
+        self._closers.add(task)
+        task.add_done_callback(self._closers.discard)
 
-    async def _close_slot(self, slot: Slot[T]) -> None:
+    async def _say_goodbye(self, slot: Slot[T]) -> None:
         try:
-            if slot.discard:
-                slot.connection.terminate()
-            else:
-                async with asyncio.timeout(2):
-                    await slot.connection.close()
-        except Exception:  # noqa: BLE001 - it is being thrown away; nobody is there to tell
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await slot.connection.close()
+        except BaseException as error:
             slot.connection.terminate()
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._closing -= 1
-            self._wake_one()
-
-
-def _answer(waiter: asyncio.Future[Slot[T] | None]) -> Slot[T] | None:
-    return waiter.result() if waiter.done() and not waiter.cancelled() else None
+            self._opener.work()

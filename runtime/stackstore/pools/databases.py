@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
@@ -14,10 +15,14 @@ from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore.errors import ConfigError
 from stackstore.pools.database import Database
 from stackstore.pools.pooling import Group, groups, successors
-from stackstore.pools.postgres import PostgresDatabase, targets
+from stackstore.pools.postgres import PostgresDatabase
 from stackstore.pools.sqlite import SqliteDatabase
+from stackstore.pools.target import targets
 
-Backends = Mapping[str, PostgresBackend | SqliteBackend]
+logger = logging.getLogger(__name__)
+
+Backend = PostgresBackend | SqliteBackend
+Backends = Mapping[str, Backend]
 
 
 class Handle:
@@ -50,59 +55,57 @@ class Databases:
 
     Args:
         stack_id: 12 hex digits, part of each connection's application_name.
+        backends: the state to begin with.
         on_refused: called when a database refuses a login.
+
+    Raises:
+        ConfigError: the state can't be served; the text names every backend and why.
     """
 
-    def __init__(self, stack_id: str, on_refused: Callable[[], None]) -> None:
+    def __init__(self, stack_id: str, backends: Backends, on_refused: Callable[[], None]) -> None:
         self._stack_id = stack_id
         self._on_refused = on_refused
         self._numbers = itertools.count()
+        self._served: dict[str, Backend] = {}
         self._pools: dict[int, PostgresDatabase | SqliteDatabase] = {}
-        self._members: dict[int, tuple[str, ...]] = {}
+        self._groups: dict[int, Group] = {}
         self._of: dict[str, int] = {}
         self._handles: dict[str, Handle] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retired: list[PostgresDatabase] = []
+        problems = [
+            f"backend {name!r}: {problem}"
+            for name, backend in backends.items()
+            if (problem := self._problem(name, backend))
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self._serve(backends)
 
     def __getitem__(self, backend: str) -> Handle:
         return self._handles[backend]
 
     def apply(self, backends: Backends) -> None:
-        """Serve this state of the backends from now on; requests under way are not disturbed.
+        """Serve this state from now on; requests under way are not disturbed.
 
-        Raises:
-            ConfigError: the new state can't be served; the one before stays in force.
+        A backend whose new state can't be served, or that is gone, stays as it was, and the log
+        tells why: the others must not miss a rotation for its sake.
         """
-        after = groups(backends)
-        for group in after:
-            self._check(group)
-        chosen = successors(self._of, after)
-        self._members = {}
-        for group in after:
-            number = chosen[group.members]
-            if number is None:
-                number = next(self._numbers)
-                self._pools[number] = self._open(group)
-            self._offer(self._pools[number], group)
-            self._members[number] = group.members
-            for name in group.members:
-                self._of[name] = number
-                if name in self._handles:
-                    self._handles[name].database = self._pools[number]
-                else:
-                    self._handles[name] = Handle(name, self._pools[number])
-        for number in [number for number in self._pools if number not in self._members]:
-            task = asyncio.get_running_loop().create_task(self._pools.pop(number).close())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-        for name in [name for name in self._of if name not in backends]:
-            del self._of[name]
-            del self._handles[name]
+        after: dict[str, Backend] = {}
+        for name, served in self._served.items():
+            wanted = backends.get(name)
+            problem = (
+                "it is gone from the snapshot" if wanted is None else self._problem(name, wanted)
+            )
+            if problem:
+                logger.warning("backend %s stays as it was: %s", name, problem)
+            after[name] = served if wanted is None or problem else wanted
+        self._serve(after)
 
     def status(self) -> list[dict[str, object]]:
         """One entry a pool: its backends, numbers and revisions; no secrets."""
         return [
             {
-                "backends": list(self._members[number]),
+                "backends": list(self._groups[number].members),
                 "dialect": pool.dialect,
                 **(pool.pool.status() if isinstance(pool, PostgresDatabase) else {}),
             }
@@ -111,17 +114,46 @@ class Databases:
 
     async def close(self) -> None:
         """Close every pool."""
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()), *self._retiring)
+        await asyncio.gather(*(pool.close() for pool in [*self._pools.values(), *self._retired]))
 
-    def _check(self, group: Group) -> None:
-        backend = group.backend
+    def _problem(self, name: str, backend: Backend) -> str:
+        """Why this state of a backend can't be served; empty when it can."""
+        served = self._served.get(name)
+        if served is not None and served.type != backend.type:
+            return f"its type changed from {served.type} to {backend.type}; that needs a restart"
         if isinstance(backend, PostgresBackend):
-            targets(backend, self._stack_id)
-        for name in group.members:
-            if name in self._handles:
-                dialect = "postgresql" if isinstance(backend, PostgresBackend) else "sqlite"
-                if self._handles[name].dialect != dialect:
-                    raise ConfigError(f"backend {name!r} changed its type; that needs a restart")
+            try:
+                targets(backend, self._stack_id)
+            except ConfigError as error:
+                return str(error)
+        elif isinstance(served, SqliteBackend) and served.path != backend.path:
+            return f"its file moved from {served.path} to {backend.path}; that needs a restart"
+        return ""
+
+    def _serve(self, backends: Backends) -> None:
+        after = groups(backends)
+        keys: dict[int, Hashable] = {number: group.key for number, group in self._groups.items()}
+        chosen = successors(self._of, keys, after)
+        self._served = dict(backends)
+        self._groups = {}
+        for group in after:
+            number = chosen[group.members]
+            if number is None:
+                number = next(self._numbers)
+                self._pools[number] = self._open(group)
+            pool = self._pools[number]
+            self._offer(pool, group)
+            self._groups[number] = group
+            for name in group.members:
+                self._of[name] = number
+                self._handles.setdefault(name, Handle(name, pool)).database = pool
+        self._retired = [pool for pool in self._retired if pool.pool.total]
+        for number in self._pools.keys() - self._groups.keys():
+            pool = self._pools.pop(number)
+            # A file never parts from its name, so it is a Postgres pool.
+            if isinstance(pool, PostgresDatabase):
+                pool.pool.retire()
+                self._retired.append(pool)
 
     def _open(self, group: Group) -> PostgresDatabase | SqliteDatabase:
         if isinstance(group.backend, SqliteBackend):
@@ -130,5 +162,6 @@ class Databases:
 
     def _offer(self, pool: PostgresDatabase | SqliteDatabase, group: Group) -> None:
         if isinstance(pool, PostgresDatabase) and isinstance(group.backend, PostgresBackend):
+            pool.rename(", ".join(group.members))
             pool.pool.resize(group.backend.pool)
             pool.pool.offer(targets(group.backend, self._stack_id))

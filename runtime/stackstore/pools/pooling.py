@@ -19,6 +19,11 @@ class Group:
     members: tuple[str, ...]
     backend: PostgresBackend | SqliteBackend
 
+    @property
+    def key(self) -> Hashable:
+        """What its members have in common, and no other group has."""
+        return _key(self.backend)
+
 
 def groups(backends: Mapping[str, PostgresBackend | SqliteBackend]) -> tuple[Group, ...]:
     """Sort the backends of a snapshot into pools, in the order of their first names."""
@@ -31,26 +36,39 @@ def groups(backends: Mapping[str, PostgresBackend | SqliteBackend]) -> tuple[Gro
 
 
 def successors(
-    before: Mapping[str, int], after: tuple[Group, ...]
+    before: Mapping[str, int], keys: Mapping[int, Hashable], after: tuple[Group, ...]
 ) -> dict[tuple[str, ...], int | None]:
     """Which pool each new group goes on with.
 
     Args:
         before: the pool (a number) of each backend until now.
+        keys: the key of the group that each pool served.
         after: the groups of the new snapshot.
 
     Returns:
-        For each group's members the pool that most of them had (the lowest number on a tie), or
-        None: it needs a new one. No pool is given twice.
+        For each group's members a pool that one of them had: when a group parts, those whose key
+        stays keep the pool and its connections; among the others it is the one that most of them
+        had (the lowest number on a tie). None: it needs a new one. No pool is given twice.
     """
     taken: set[int] = set()
     chosen: dict[tuple[str, ...], int | None] = {}
-    for group in sorted(after, key=lambda group: (-len(group.members), group.members)):
+    for group in sorted(
+        after,
+        key=lambda group: (
+            group.key not in {keys[before[name]] for name in group.members if name in before},
+            -len(group.members),
+            group.members,
+        ),
+    ):
         votes: dict[int, int] = {}
         for name in group.members:
             if name in before and before[name] not in taken:
                 votes[before[name]] = votes.get(before[name], 0) + 1
-        pick = min(votes, key=lambda pool: (-votes[pool], pool)) if votes else None
+        pick = (
+            min(votes, key=lambda pool: (keys[pool] != group.key, -votes[pool], pool))
+            if votes
+            else None
+        )
         if pick is not None:
             taken.add(pick)
         chosen[group.members] = pick

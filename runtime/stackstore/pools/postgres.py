@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import asyncpg
@@ -15,120 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlalchemy.util import await_only
 
-from stackstore.credentials.snapshot import Login, Pooler, PoolSettings, PostgresBackend, Tls
-from stackstore.errors import ConfigError
-from stackstore.pools.connections import (
-    ConnectionPool,
-    LoginRefusedError,
-    Slot,
-    UnreachableError,
-)
-from stackstore.pools.tls import ssl_argument
+from stackstore.credentials.snapshot import PoolSettings
+from stackstore.pools.connections import ConnectionPool
+from stackstore.pools.login import connect
+from stackstore.pools.slots import Slot
+from stackstore.pools.target import Target
 
-CONNECT_TIMEOUT_SECONDS = 10.0
-
-_REFUSALS = (
-    asyncpg.InvalidPasswordError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    ssl.SSLError,
-    ConfigError,
-)
-
-# After these the connection is of no use although it is open: the server is going away, or it has
-# become a standby (a failed-over primary would refuse every write for as long as it is kept).
+# After these the connection is of no use although it is open.
 _FAREWELLS = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleSessionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InternalClientError,
     asyncio.CancelledError,
     TimeoutError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Everything that opening a connection depends on; a change of any of it is a rotation."""
-
-    login: Login
-    tls: Tls
-    pooler: Pooler
-    statement_timeout_seconds: int | None
-    stack_id: str
-
-    @property
-    def application_name(self) -> str:
-        """How the server shows the connection (it cuts at 63 bytes)."""
-        return f"stackstore:{self.login.revision or 'env'}:{self.stack_id}"
-
-
-def targets(backend: PostgresBackend, stack_id: str) -> tuple[Target, ...]:
-    """What a backend of a snapshot offers, most preferred first."""
-    if backend.pooler == "Transaction":
-        raise ConfigError(
-            "pooler 'Transaction' is not supported yet: statements are prepared and sessions have "
-            "settings; use 'Session' or connect to the database itself"
-        )
-    logins = (backend.current, *(previous.as_login() for previous in backend.previous))
-    return tuple(
-        Target(login, backend.tls, backend.pooler, backend.statement_timeout_seconds, stack_id)
-        for login in logins
-    )
-
-
-async def connect(target: Target) -> asyncpg.Connection:
-    """Open one connection.
-
-    Raises:
-        LoginRefusedError: the server said no, or TLS can't be had as asked.
-        UnreachableError: anything else.
-    """
-    login = target.login
-    settings = {"application_name": target.application_name}
-    timeout = target.statement_timeout_seconds
-    # A pooler refuses start-up parameters that it doesn't track; there it is set afterwards.
-    if timeout is not None and target.pooler == "None":
-        settings["statement_timeout"] = str(timeout * 1000)
-    where = f"{login.host}:{login.port}"
-    try:
-        connection = await asyncpg.connect(
-            host=login.host,
-            port=login.port,
-            database=login.database,
-            user=login.username,
-            # An empty one instead of None, which would send asyncpg to PGPASSWORD and ~/.pgpass.
-            password=login.password.get_secret_value() if login.password else "",
-            ssl=ssl_argument(target.tls),
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings=settings,
-        )
-        if timeout is not None and target.pooler == "Session":
-            await connection.execute(f"SET statement_timeout = {timeout * 1000}")
-    except _REFUSALS as error:
-        # `from None`, here and below: a driver's error may quote what it was given.
-        raise LoginRefusedError(f"{where}: {_reason(error)}") from None
-    except ConnectionError as error:
-        if "rejected SSL upgrade" in str(error):
-            raise LoginRefusedError(f"{where}: the server offers no TLS") from None
-        raise UnreachableError(f"{where}: {_reason(error)}") from None
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise UnreachableError(f"{where}: {_reason(error)}") from None
-    return connection
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, asyncpg.PostgresError):
-        return f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate was not accepted: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: {error.strerror}"
-    if isinstance(error, ConfigError):
-        return str(error)
-    return type(error).__name__
 
 
 class PostgresDatabase:
@@ -158,7 +57,7 @@ class PostgresDatabase:
                 "postgresql+asyncpg://", pool=lent, hide_parameters=True
             )
             lent.dialect = self._engine.dialect
-            event.listen(self._engine.sync_engine, "handle_error", lent.look_at_error)
+            event.listen(self._engine.sync_engine, "handle_error", self._look_at_error)
         return self._engine
 
     @contextlib.asynccontextmanager
@@ -167,8 +66,9 @@ class PostgresDatabase:
         slot = await self.pool.acquire()
         try:
             yield slot.connection
-        except _FAREWELLS:
-            slot.discard = True
+        except BaseException as error:
+            if self._is_useless_after(error):
+                slot.discard = True
             raise
         finally:
             # A transaction that was left open must not reach the next one.
@@ -176,9 +76,26 @@ class PostgresDatabase:
                 slot.discard = True
             self.pool.release(slot)
 
+    def rename(self, name: str) -> None:
+        """Which backends it serves now, for messages."""
+        self.name = self.pool.name = name
+
     async def close(self) -> None:
         """Close every connection; those lent out close when they come back."""
         await self.pool.close()
+
+    def _look_at_error(self, context: Any) -> None:
+        if self._is_useless_after(getattr(context.original_exception, "__cause__", None)):
+            context.is_disconnect = True
+        # Only this connection: the others are looked at when their turn comes.
+        context.invalidate_pool_on_disconnect = False
+
+    def _is_useless_after(self, error: BaseException | None) -> bool:
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            # A primary that became a standby refuses every write for as long as it is talked to, on
+            # this connection and on all the others.
+            self.pool.expire()
+        return isinstance(error, _FAREWELLS)
 
 
 class _LentPool(Pool):
@@ -220,13 +137,6 @@ class _LentPool(Pool):
         if record.dbapi_connection is None or slot.connection.is_in_transaction():
             slot.discard = True
         self._connections.release(slot)
-
-    def look_at_error(self, context: Any) -> None:
-        original = getattr(context.original_exception, "__cause__", None)
-        if isinstance(original, _FAREWELLS):
-            context.is_disconnect = True
-        # Only this connection: the others are looked at when their turn comes.
-        context.invalidate_pool_on_disconnect = False
 
     def status(self) -> str:
         return str(self._connections.status())

@@ -12,17 +12,22 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import aiosqlite
 from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, StaticPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from stackstore.errors import BackendUnavailableError, StackstoreError
+from stackstore.pools.messages import not_ours
 
 BUSY_TIMEOUT_MILLISECONDS = 10_000
 READERS = 4
+
+FileId: TypeAlias = tuple[int, int]
+"""Device and inode."""
 
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}",
@@ -44,6 +49,7 @@ class SqliteDatabase:
         self._memory = path == ":memory:"
         self._engine: AsyncEngine | None = None
         self._hot: aiosqlite.Connection | None = None
+        self._hot_file: FileId | None = None
         self._opening = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -57,7 +63,10 @@ class SqliteDatabase:
                 engine = create_async_engine(
                     "sqlite+aiosqlite://",
                     hide_parameters=True,
-                    poolclass=StaticPool,
+                    # The one connection there is, and one transaction at a time on it.
+                    poolclass=AsyncAdaptedQueuePool,
+                    pool_size=1,
+                    max_overflow=0,
                     async_creator=self._hot_connection,
                 )
             else:
@@ -79,6 +88,17 @@ class SqliteDatabase:
                     "BEGIN" if options.get("stackstore_read_only") else "BEGIN IMMEDIATE"
                 )
 
+            @event.listens_for(engine.sync_engine, "connect")
+            def _note(_connection: Any, record: Any) -> None:
+                record.info["file"] = self._file()
+
+            @event.listens_for(engine.sync_engine, "checkout")
+            def _check(_connection: Any, record: Any, _proxy: Any) -> None:
+                self._check_owner()
+                if record.info["file"] != self._file():
+                    # SQLAlchemy replaces the connection and goes on.
+                    raise DisconnectionError
+
             self._engine = engine
         return self._engine
 
@@ -88,7 +108,13 @@ class SqliteDatabase:
         yield await self._hot_connection()
 
     async def close(self) -> None:
-        """Close every connection and end their threads."""
+        """Close every connection and end their threads.
+
+        Raises:
+            StackstoreError: in a forked child or another event loop, whose connections they aren't.
+        """
+        if self._loop is not None:
+            self._check_process()
         self._closed = True
         if self._engine is not None:
             await self._engine.dispose()
@@ -97,25 +123,21 @@ class SqliteDatabase:
             self._hot = None
 
     async def _hot_connection(self) -> aiosqlite.Connection:
-        if self._hot is not None and self._loop is asyncio.get_running_loop():
-            if self._pid != os.getpid():
-                raise self._not_ours("this process was forked after stackstore.open()")
+        self._check_owner()
+        if self._hot is not None and self._hot_file == self._file():
             return self._hot
         async with self._opening:
+            if self._hot is not None and self._hot_file != self._file():
+                # The file was removed or replaced: what is written to the old one is lost.
+                old, self._hot = self._hot, None
+                await old.close()
             if self._hot is None:
                 self._hot = await self._connect()
+                self._hot_file = self._file()
             return self._hot
 
     async def _connect(self) -> aiosqlite.Connection:
-        if self._closed:
-            raise BackendUnavailableError(f"backend {self.name!r}: it is closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
-            raise self._not_ours("opened in another event loop")
-        if self._pid != os.getpid():
-            raise self._not_ours("this process was forked after stackstore.open()")
+        self._check_owner()
         connection: aiosqlite.Connection | None = None
         try:
             if not self._memory:
@@ -125,24 +147,40 @@ class SqliteDatabase:
             )
             for pragma in _PRAGMAS:
                 await connection.execute_fetchall(pragma)
-        except (sqlite3.Error, OSError) as error:
+        except BaseException as error:
             if connection is not None:
                 await connection.close()
+            if not isinstance(error, (sqlite3.Error, OSError)):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise BackendUnavailableError(
-                f"backend {self.name!r}: {self.path}: {error}; the directory must exist or be creatable, "
-                "and it and the file be writable by this process"
+                f"backend {self.name!r}: {self.path}: {reason}; the directory must exist or be "
+                "creatable, and it and the file be writable by this process"
             ) from None
-        except BaseException:
-            if connection is not None:
-                await connection.close()
-            raise
         return connection
 
     def _make_directory(self) -> None:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
 
-    def _not_ours(self, why: str) -> StackstoreError:
-        return StackstoreError(
-            f"backend {self.name!r}: {why}; call stackstore.open() in the process and event loop that "
-            "use it"
-        )
+    def _file(self) -> FileId | None:
+        """Which file the path means now; None: there is none."""
+        if self._memory:
+            return None
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - on the hot path; Path costs more than the call
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_owner(self) -> None:
+        if self._closed:
+            raise BackendUnavailableError(f"backend {self.name!r}: it is closed")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._check_process()
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise StackstoreError(not_ours(self.name, forked=True))
+        if self._loop is not asyncio.get_running_loop():
+            raise StackstoreError(not_ours(self.name, forked=False))

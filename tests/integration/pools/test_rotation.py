@@ -1,11 +1,12 @@
 """A password changes while requests flow, in either order, more than once, or wrongly."""
 
 import asyncio
+import time
 
 import pytest
 
 from stackstore.errors import BackendUnavailableError, CredentialsError
-from tests.support.world import Load, world_of
+from tests.support.world import Load, revision, world_of
 
 
 async def test_the_secret_first(database):
@@ -46,6 +47,77 @@ async def test_the_role_first_when_a_new_connection_is_needed_meanwhile(database
         slots = await asyncio.gather(*waiting)
         assert await held.fetchval("SELECT 1") == 1
         for slot in slots:
+            world.pool.pool.release(slot)
+
+
+async def test_a_pool_that_nobody_uses_follows_by_itself(database):
+    async with world_of(database) as world:
+        async with world.pool.driver():
+            pass
+        await world.rotate_role("second")
+        world.rotate_snapshot("second")
+        await world.until(lambda: world.only_sessions_of("second"))
+
+
+async def test_after_all_logins_failed_a_new_one_is_proven_though_nobody_waits(database):
+    async with world_of(database, acquire_timeout_seconds=1) as world:
+        await world.rotate_role("second")
+        with pytest.raises(CredentialsError):
+            await world.pool.pool.acquire()
+        await world.until(lambda: world.pool.pool.total == 0)
+        world.rotate_snapshot("third")
+        await world.until(lambda: len(world.pool.pool.machine.refusals) == 2)
+        await asyncio.sleep(0.5)
+        # Once each, since nobody waits.
+        assert set(world.pool.pool.machine.refusals.values()) == {1}
+        world.rotate_snapshot("second")
+        await world.until(lambda: world.proven() == revision("second"))
+
+
+async def test_a_changed_snapshot_is_tried_at_once_however_long_the_pause_was(database):
+    async with world_of(database) as world:
+        async with world.pool.driver():
+            pass
+        world.rotate_snapshot("second")
+        await world.until(lambda: world.pool.pool.machine.refusals)
+        opener = world.pool.pool._opener
+        opener._due = dict.fromkeys(opener.machine.targets, time.monotonic() + 60)
+        await world.rotate_role("second")
+        # The same login once more; only what stands behind it differs.
+        world.logins.append(world.login("older"))
+        world.offer()
+        await world.until(lambda: world.proven() == revision("second"), seconds=3)
+
+
+async def test_a_retired_pool_tries_nothing_for_nobody(database):
+    async with world_of(database) as world:
+        async with world.pool.driver():
+            pass
+        world.rotate_snapshot("mistyped")
+        await world.until(lambda: world.pool.pool.machine.refusals)
+        world.pool.pool.retire()
+        await asyncio.sleep(0.3)
+        before = dict(world.pool.pool.machine.refusals)
+        await asyncio.sleep(0.6)
+        assert world.pool.pool.machine.refusals == before
+        async with world.pool.driver() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_an_old_connection_is_not_handed_on_when_the_new_login_is_proven(database):
+    async with world_of(database, size=1, max_overflow=1) as world:
+        old = await world.pool.pool.acquire()
+        world.rotate_snapshot("second")
+        await world.rotate_role("second")
+        await world.until(lambda: world.proven() == revision("second"))
+        new = await world.pool.pool.acquire()
+        waiting = asyncio.create_task(world.pool.pool.acquire())
+        await asyncio.sleep(0.01)
+        world.pool.pool.release(old)
+        third = await waiting
+        assert third is not old
+        assert third.target == new.target != old.target
+        for slot in (new, third):
             world.pool.pool.release(slot)
 
 

@@ -1,0 +1,148 @@
+"""Opening a Postgres connection: with what the snapshot says, and with nothing else."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import asyncpg
+
+from stackstore.errors import ConfigError
+from stackstore.pools.slots import LoginRefusedError, UnreachableError
+from stackstore.pools.target import Target
+from stackstore.pools.tls import Attempt, attempts
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+SILENCE_SECONDS = 30
+"""A peer that acknowledges nothing for so long is gone, whatever the kernel's patience."""
+
+ANSWER_GRACE_SECONDS = 5.0
+"""What a statement's answer may take beyond the server's own statement timeout."""
+
+# Anything that the parameters leave open is filled from the environment and the home directory.
+_NOTHING_FROM_OUTSIDE: dict[str, object] = {
+    "direct_tls": False,
+    "target_session_attrs": "any",
+    "krbsrvname": "postgres",
+    "gsslib": "gssapi",
+}
+
+_REFUSALS = (
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+async def connect(target: Target) -> asyncpg.Connection:
+    """Open one connection.
+
+    Raises:
+        LoginRefusedError: the server said no, or TLS can't be had as asked.
+        UnreachableError: anything else.
+    """
+    where = f"{target.login.host}:{target.login.port}"
+    try:
+        ways = attempts(target.tls)
+    except ConfigError as error:
+        raise LoginRefusedError(f"{where}: {error}") from None
+    failure: LoginRefusedError | UnreachableError | None = None
+    for way in ways:
+        connection, failure, declined = await _connect(target, way, where)
+        if connection is not None:
+            return connection
+        if not declined:
+            break
+    assert failure is not None  # noqa: S101 - there is at least one way
+    # Raised here, outside any `except`: a driver's error may quote what it was given, and would stay
+    # with ours as its context.
+    raise failure
+
+
+async def _connect(
+    target: Target, way: Attempt, where: str
+) -> tuple[asyncpg.Connection | None, LoginRefusedError | UnreachableError | None, bool]:
+    """The connection, or why there is none and whether the server wants it another way."""
+    login = target.login
+    settings = {"application_name": target.application_name}
+    timeout = target.statement_timeout_seconds
+    # A pooler refuses start-up parameters that it doesn't track; there it is set afterwards.
+    if timeout is not None and target.pooler == "None":
+        settings["statement_timeout"] = str(timeout * 1000)
+    connection = None
+    try:
+        connection = await asyncpg.connect(
+            host=login.host,
+            port=login.port,
+            database=login.database,
+            user=login.username,
+            # An empty one instead of None, which would send asyncpg to PGPASSWORD and ~/.pgpass.
+            password=login.password.get_secret_value() if login.password else "",
+            ssl=way or False,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            # The server's own timeout comes first, unless nothing comes from there any more.
+            command_timeout=None if timeout is None else timeout + ANSWER_GRACE_SECONDS,
+            server_settings=settings,
+            **_NOTHING_FROM_OUTSIDE,
+        )
+        _watch_for_silence(connection)
+        if timeout is not None and target.pooler == "Session":
+            await connection.execute(f"SET statement_timeout = {timeout * 1000}")
+    except BaseException as error:
+        if connection is not None:
+            connection.terminate()
+        if not isinstance(error, Exception):
+            raise
+        return None, _translated(error, where), _declined(error, way)
+    return connection, None, False
+
+
+def _declined(error: Exception, way: Attempt) -> bool:
+    if way is not None and (_offers_no_tls(error) or isinstance(error, ssl.SSLError)):
+        return True
+    # A server's pg_hba.conf speaks so to a connection without TLS, or to one with it.
+    return isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
+
+
+def _offers_no_tls(error: Exception) -> bool:
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+
+def _translated(error: Exception, where: str) -> LoginRefusedError | UnreachableError:
+    if _offers_no_tls(error):
+        return LoginRefusedError(f"{where}: the server offers no TLS")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = f"the server's certificate was not accepted: {error.verify_message}"
+        return LoginRefusedError(f"{where}: {reason}")
+    if isinstance(error, asyncpg.PostgresError):
+        reason = f"{where}: {type(error).__name__} (SQLSTATE {error.sqlstate})"
+        return (LoginRefusedError if isinstance(error, _REFUSALS) else UnreachableError)(reason)
+    if isinstance(error, ssl.SSLError):
+        # Cut off in the middle, or no TLS at the other end: it says nothing about the login.
+        return UnreachableError(f"{where}: the TLS handshake failed ({error.reason or 'cut off'})")
+    if isinstance(error, OSError):
+        # The system's words: they hold addresses at most.
+        detail = error.strerror or str(error)
+        return UnreachableError(f"{where}: {type(error).__name__}{detail and f': {detail}'}")
+    # Whatever it is (a host's name that can't be encoded, say): the pool must go on.
+    return UnreachableError(f"{where}: {type(error).__name__}")
+
+
+def _watch_for_silence(connection: asyncpg.Connection) -> None:
+    """A host that vanishes without a word would be waited for until the kernel gives up."""
+    transport = connection._transport  # noqa: SLF001 - asyncpg has no other way to its socket
+    found = transport.get_extra_info("socket")
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", SILENCE_SECONDS * 1000),
+    ):
+        # Linux has all of them, others have some.
+        if hasattr(socket, option):
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

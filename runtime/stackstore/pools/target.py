@@ -1,0 +1,44 @@
+"""What a Postgres connection depends on, as a snapshot gives it: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stackstore.credentials.snapshot import Login, Pooler, PostgresBackend, Tls
+from stackstore.errors import ConfigError
+from stackstore.pools.tls import attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Everything that opening a connection depends on; a change of any of it is a rotation."""
+
+    login: Login
+    tls: Tls
+    pooler: Pooler
+    statement_timeout_seconds: int | None
+    stack_id: str
+
+    @property
+    def application_name(self) -> str:
+        """How the server shows the connection (it cuts at 63 bytes)."""
+        return f"stackstore:{self.login.revision or 'env'}:{self.stack_id}"
+
+
+def targets(backend: PostgresBackend, stack_id: str) -> tuple[Target, ...]:
+    """What a backend of a snapshot offers, most preferred first.
+
+    Raises:
+        ConfigError: it asks for what can't be had: a pooler, or a CA that is none.
+    """
+    if backend.pooler == "Transaction":
+        raise ConfigError(
+            "pooler 'Transaction' is not supported yet: statements are prepared and sessions have "
+            "settings; use 'Session' or connect to the database itself"
+        )
+    attempts(backend.tls)
+    logins = (backend.current, *(previous.as_login() for previous in backend.previous))
+    return tuple(
+        Target(login, backend.tls, backend.pooler, backend.statement_timeout_seconds, stack_id)
+        for login in logins
+    )
