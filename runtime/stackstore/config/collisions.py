@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Mapping
 
-from stackstore.config.model import BackendEntry, PostgresEntry, SqliteEntry
+from stackstore.config.model import BackendEntry, SqliteEntry
 from stackstore.config.problems import dotted
 from stackstore.config.references import Use
 from stackstore.config.report import Reading
@@ -23,9 +23,8 @@ def check(reading: Reading, uses: Iterable[Use], backends: Mapping[str, BackendE
             continue
         backend = backends[made.backend]
         if isinstance(made, KvReference):
-            table = backend.table_name if isinstance(backend, PostgresEntry) else None
-            # Unquoted in the server's statements, so in any case the same table.
-            place: Hashable = (_database(backend), "kv", (table or "").casefold(), made.namespace)
+            # A backend's `table_name` parts nothing: it is the server's own table. Ours is one for all.
+            place: Hashable = (_database(backend), "kv", made.namespace)
             leaf, what = "namespace", "this namespace of this database"
         else:
             # SQLite knows no case in a table's name.

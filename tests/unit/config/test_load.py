@@ -219,3 +219,23 @@ def test_no_backend_is_invented(tmp_path: Path) -> None:
     for text in ("providers: {}", "storage: {}", "storage: {stores: {}}", "storage: null"):
         with pytest.raises(InvalidConfigError):
             load_text(tmp_path, text)
+
+
+def test_a_servers_table_name_does_not_part_two_namespaces(tmp_path: Path) -> None:
+    def text(namespace: str) -> str:
+        kv = "{type: kv_postgres, host: db, user: app, password: x, db: d, table_name: %s}"
+        return f"""\
+providers:
+  messages:
+  - {{provider_id: m, provider_type: t, config: {{kvstore: {{backend: two, namespace: {namespace}}}}}}}
+storage:
+  backends:
+    one: {kv % "first"}
+    two: {kv % "second"}
+  stores:
+    metadata: {{backend: one, namespace: registry}}
+"""
+
+    with pytest.raises(InvalidConfigError, match="has this namespace of this database already"):
+        load_text(tmp_path, text("registry"))
+    assert load_text(tmp_path, text("other")).providers
