@@ -50,15 +50,17 @@ def of_snapshot(snapshot: Snapshot) -> dict[str, bytes]:
     found = {SNAPSHOT_KEY: snapshot.to_bytes()}
     for name, backend in sorted(snapshot.backends.items()):
         if not isinstance(backend, SqliteBackend):
-            found |= {key: text.encode() for key, text in _keys(name, backend).items()}
+            found |= {
+                key: text.encode() for key, text in _keys(name, backend, snapshot.stack_id).items()
+            }
     return found
 
 
-def _keys(name: str, backend: PostgresBackend) -> dict[str, str]:
+def _keys(name: str, backend: PostgresBackend, stack_id: str) -> dict[str, str]:
     prefix = environment_prefix(name)
     login = backend.current
     found = {
-        f"{prefix}_URL": url(name, backend),
+        f"{prefix}_URL": url(name, backend, stack_id),
         f"{prefix}_HOST": login.host,
         f"{prefix}_PORT": str(login.port),
         f"{prefix}_DATABASE": login.database,
@@ -76,7 +78,7 @@ def _keys(name: str, backend: PostgresBackend) -> dict[str, str]:
     return found
 
 
-def url(name: str, backend: PostgresBackend) -> str:
+def url(name: str, backend: PostgresBackend, stack_id: str) -> str:
     """A connection string that the server's driver takes apart into the same parts again.
 
     Every part is percent-encoded. A socket's directory as the host too: in that form the server
@@ -90,10 +92,14 @@ def url(name: str, backend: PostgresBackend) -> str:
     options = {"sslmode": _SSL_MODES[backend.tls.mode]}
     if backend.tls.ca is not None and backend.tls.mode in ("VerifyCA", "VerifyFull"):
         options["sslrootcert"] = f"{STORAGE_MOUNT}/{name}.ca.crt"
+    options["application_name"] = f"stackstore:{login.revision}:{stack_id}"
+    # Of the rest a stock server has no setting for it; a pooler refuses start-up options.
+    if backend.statement_timeout_seconds is not None and backend.pooler == "None":
+        options["options"] = f"-c statement_timeout={backend.statement_timeout_seconds * 1000}"
     user = quote(login.username, safe="")
     if login.password is not None:
         user += f":{quote(login.password.get_secret_value(), safe='')}"
     return (
         f"postgresql://{user}@{host}:{login.port}/{quote(login.database, safe='')}"
-        f"?{urlencode(options, quote_via=quote, safe='/')}"
+        f"?{urlencode(options, quote_via=quote, safe='/:')}"
     )

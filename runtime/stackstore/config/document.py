@@ -101,7 +101,7 @@ def read(path: Path) -> Document:
         raise _failure(source, "is nested too deeply to be a run config") from None
     except _TooLargeError as error:
         raise _failure(source, str(error)) from None
-    except ValueError:
+    except (ValueError, OverflowError):
         # PyYAML's own scanner stumbles over a few escapes (\U with too high a number) like this.
         line = loader.line + 1
         raise _failure(source, "not valid YAML: a broken escape", line, _QUOTES) from None

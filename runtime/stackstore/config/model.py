@@ -24,6 +24,7 @@ class PostgresConnection:
         host: a name, an address (IPv6 without brackets) or the directory of a Unix socket.
         ssl_mode: as libpq means it; `Prefer` where the config says nothing.
         ca_path: a PEM file, not yet opened; only with `Require`, `VerifyCA` or `VerifyFull`.
+        statement_timeout: seconds, as the URI says it; None where it says nothing.
     """
 
     host: str
@@ -33,6 +34,7 @@ class PostgresConnection:
     password: SecretStr | None = None
     ssl_mode: TlsMode = "Prefer"
     ca_path: Path | None = None
+    statement_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

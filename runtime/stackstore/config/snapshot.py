@@ -30,7 +30,7 @@ def convert(reading: Reading, entry: BackendEntry) -> PostgresBackend | SqliteBa
     connection = entry.connection
     if connection is None:
         return None
-    timeout = entry.command_timeout
+    timeouts = [t for t in (entry.command_timeout, connection.statement_timeout) if t is not None]
     return PostgresBackend(
         type=entry.type,
         current=Login(
@@ -46,7 +46,7 @@ def convert(reading: Reading, entry: BackendEntry) -> PostgresBackend | SqliteBa
             max_overflow=entry.max_overflow,
             recycle_seconds=entry.pool_recycle,
         ),
-        statement_timeout_seconds=None if timeout is None else math.ceil(timeout),
+        statement_timeout_seconds=math.ceil(min(timeouts)) if timeouts else None,
     )
 
 

@@ -24,7 +24,8 @@ CHECKING_MODES = ("Require", "VerifyCA", "VerifyFull")
 """The modes under which a CA is looked at; libpq reads `require` with a CA as `verify-ca`."""
 
 _ENCODE = "percent-encode every other character than letters, digits and -._~ in user and password"
-_SSL_OPTIONS = ("sslmode", "sslrootcert")
+_OPTIONS = ("application_name", "options", "sslmode", "sslrootcert")
+_STATEMENT_TIMEOUT = re.compile(r"-c ?statement_timeout=([1-9][0-9]{0,8})")
 
 
 class UriError(Exception):
@@ -41,7 +42,8 @@ def parse(uri: str) -> tuple[PostgresConnection, bool]:
     """Take a URI apart.
 
     Args:
-        uri: `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`.
+        uri: `postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…`. `options` may
+            hold a statement timeout. An `application_name` is for stock servers: ours say their own.
 
     Returns:
         The connection, and whether the URI itself speaks of TLS.
@@ -72,7 +74,7 @@ def parse(uri: str) -> tuple[PostgresConnection, bool]:
     if "/" in path or "@" in path or "@" in query:
         raise UriError("holds a raw '/', '?' or '@' where none belongs", hint=_ENCODE)
     host, port = _address(address)
-    mode, ca = _tls(query)
+    mode, ca, timeout = _options(query)
     username = _decode(user, "user")
     database = _decode(path, "database")
     if not username:
@@ -89,6 +91,7 @@ def parse(uri: str) -> tuple[PostgresConnection, bool]:
             password=SecretStr(secret) if secret else None,
             ssl_mode=mode or "Prefer",
             ca_path=ca,
+            statement_timeout=timeout,
         ),
         bool(mode or ca),
     )
@@ -128,30 +131,40 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _tls(query: str) -> tuple[TlsMode | None, Path | None]:
+def _options(query: str) -> tuple[TlsMode | None, Path | None, float | None]:
     mode: TlsMode | None = None
     ca: Path | None = None
+    timeout: float | None = None
     seen: set[str] = set()
     for option in filter(None, query.split("&")):
         key, _, value = option.partition("=")
-        if key not in _SSL_OPTIONS:
+        if key not in _OPTIONS:
             shown = f"the option '{key}'" if re.fullmatch(r"[a-z_]{1,32}", key) else "an option"
             raise UriError(
-                f"has {shown}, which Stackstore does not read", allowed=", ".join(_SSL_OPTIONS)
+                f"has {shown}, which Stackstore does not read", allowed=", ".join(_OPTIONS)
             )
         if key in seen:
             raise UriError(f"has the option '{key}' twice")
         seen.add(key)
         text = _decode(value, key)
-        if key == "sslrootcert":
-            if not text:
-                raise UriError("has an empty sslrootcert", allowed="the path of a PEM file")
-            ca = Path(text)
-        elif text not in SSL_MODES:
-            raise UriError("has an unknown sslmode", allowed=", ".join(SSL_MODES))
-        else:
-            mode = SSL_MODES[text]
-    return mode, ca
+        match key:
+            case "sslrootcert":
+                if not text:
+                    raise UriError("has an empty sslrootcert", allowed="the path of a PEM file")
+                ca = Path(text)
+            case "sslmode":
+                if text not in SSL_MODES:
+                    raise UriError("has an unknown sslmode", allowed=", ".join(SSL_MODES))
+                mode = SSL_MODES[text]
+            case "options":
+                found = _STATEMENT_TIMEOUT.fullmatch(text)
+                if found is None:
+                    raise UriError(
+                        "has options that Stackstore does not read",
+                        allowed="options=-c%20statement_timeout%3D<milliseconds>",
+                    )
+                timeout = int(found[1]) / 1000
+    return mode, ca, timeout
 
 
 def _decode(text: str, part: str) -> str:

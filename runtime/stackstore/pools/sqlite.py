@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -25,6 +26,9 @@ from stackstore.pools.messages import not_ours
 
 BUSY_TIMEOUT_MILLISECONDS = 10_000
 READERS = 4
+
+# At DEBUG it prints every statement with its parameters, which are other people's prompts.
+logging.getLogger("aiosqlite").setLevel(logging.INFO)
 
 FileId: TypeAlias = tuple[int, int]
 """Device and inode."""

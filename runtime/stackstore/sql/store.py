@@ -23,9 +23,6 @@ from stackstore.sql.transactions import Transaction
 
 logger = logging.getLogger(__name__)
 
-# At DEBUG it prints every statement with its parameters, which are other people's prompts.
-logging.getLogger("aiosqlite").setLevel(logging.INFO)
-
 
 class SqlStore(Operations):
     """The tables of one database.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import contextlib
 import gc
 import multiprocessing
@@ -227,6 +228,7 @@ async def test_a_statement_that_takes_too_long(on_postgres):
 
 
 async def test_no_error_of_the_database_tells_a_value(place, caplog):
+    caplog.set_level(logging.DEBUG)
     store = place.store()
     await store.set("fine", "x")
     if place.dialect == "postgresql":

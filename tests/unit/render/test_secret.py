@@ -15,6 +15,7 @@ from stackstore_operator.render.model import PlacedStore
 from tests.compat.cases import HOSTS, MODES, backend, login, postgres, stack
 from tests.unit.render.samples import CA
 
+STACK_ID = "0123456789ab"
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
 
@@ -22,7 +23,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 @example(username="a/b@c:d?e#f%", password="a/b@c:d?e#f%", database="a/b@c:d?e#f%", host="h")
 def test_any_login_survives_the_url(username, password, database, host):
     current = login(username=username, password=password, database=database, host=host, port=6432)
-    made = secret.url("a", postgres("sql_postgres", current=current))
+    made = secret.url("a", postgres("sql_postgres", current=current), STACK_ID)
     found, _ = uri.parse(made)
     assert (found.username, found.database) == (username, database)
     assert (found.host, found.port) == (host, 6432)
@@ -38,18 +39,25 @@ def test_any_login_survives_the_url(username, password, database, host):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("ca", [None, CA])
 def test_tls_is_said_in_the_url(mode, ca):
-    made = secret.url("my_db", postgres("kv_postgres", tls=Tls(mode=mode, ca=ca)))
+    made = secret.url("my_db", postgres("kv_postgres", tls=Tls(mode=mode, ca=ca)), STACK_ID)
     found = {key: value for key, (value,) in parse_qs(urlsplit(made).query).items()}
     libpq = {"Disable": "disable", "Require": "require", "VerifyCA": "verify-ca",
              "VerifyFull": "verify-full"}  # fmt: skip
-    expected = {"sslmode": libpq[mode]}
+    expected = {"sslmode": libpq[mode], "application_name": f"stackstore:3f9c2a1b:{STACK_ID}"}
     if ca and mode.startswith("Verify"):
         expected["sslrootcert"] = "/etc/stack/storage/my_db.ca.crt"
     assert found == expected
 
 
+@pytest.mark.parametrize(("pooler", "seconds"), [("None", 7), ("Session", None)])
+def test_a_statement_timeout_reaches_a_stock_server_unless_a_pooler_stands_between(pooler, seconds):
+    backend_ = postgres("sql_postgres", pooler=pooler, statement_timeout_seconds=7)
+    found, _ = uri.parse(secret.url("a", backend_, STACK_ID))
+    assert found.statement_timeout == seconds
+
+
 def test_without_a_password_none_is_said():
-    made = secret.url("a", postgres("sql_postgres", current=login(password=None)))
+    made = secret.url("a", postgres("sql_postgres", current=login(password=None)), STACK_ID)
     assert made.startswith("postgresql://app@")
 
 
