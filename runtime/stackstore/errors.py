@@ -26,6 +26,10 @@ class CredentialsError(BackendUnavailableError):
     """No login of the current snapshot is accepted by the database."""
 
 
+class StoreBusyError(BackendUnavailableError):
+    """A store's queue stayed full until the deadline: the record was not stored."""
+
+
 class StoreError(StackstoreError):
     """A store refused an operation because of what it was asked, not of where it runs."""
 
