@@ -42,6 +42,30 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
     Raises:
         ApiError: the API server refuses what the operator can't do without.
     """
+    told = asyncio.Event()
+    # First of all: as the first process of a container it would not end by a signal otherwise.
+    _listen(told)
+    stop = asyncio.create_task(told.wait())
+    work = asyncio.create_task(_work(kubeconfig, namespace, told))
+    try:
+        await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (stop, work):
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    if not told.is_set():
+        await work
+        raise ApiError(0, "a part of the operator ended by itself")
+
+
+def _listen(told: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+
+
+async def _work(kubeconfig: Path | None, namespace: str, told: asyncio.Event) -> None:
     client = await Client.connect(kubeconfig)
     try:
         key = await _patiently(lambda: revisionkey.load(client, namespace))
@@ -56,8 +80,9 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
             len(cache.backends),
             len(cache.bindings),
         )
-        await _until_signal(
+        await _together(
             kinds.registry(client, changes),
+            told,
             queue.run(),
             watch(client, "Secret", None, changes.referent),
             watch(client, "ConfigMap", None, changes.referent),
@@ -65,14 +90,15 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
         )
     finally:
         await client.close()
+        # TLS connections say goodbye in the background.
+        await asyncio.sleep(0.1)
 
 
-async def _until_signal(
-    registry: kopf.OperatorRegistry, *others: Coroutine[Any, Any, None]
+async def _together(
+    registry: kopf.OperatorRegistry, told: asyncio.Event, *others: Coroutine[Any, Any, None]
 ) -> None:
-    """Run kopf and the others until SIGTERM or SIGINT, or until one ends, which none should."""
-    told = asyncio.Event()
-    tasks = [asyncio.create_task(part) for part in (told.wait(), *others)]
+    """Run kopf and the others until cancelled, or until one ends, which none should."""
+    tasks = [asyncio.create_task(part) for part in others]
     # kopf ends every task that is younger than itself: the others, and what they start, go first.
     await asyncio.sleep(0)
     older = asyncio.all_tasks()
@@ -80,21 +106,17 @@ async def _until_signal(
         registry=registry, settings=kinds.settings(), clusterwide=True, standalone=True
     )
     tasks.append(asyncio.create_task(kopf.run_tasks(carriers, ignored=older)))
-    loop = asyncio.get_running_loop()
-    # In place of kopf's own handlers. With these it is cancelled like every other part; its own way
-    # waits five seconds for a task that it forgets when a watch ends at the wrong moment.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+    # In place of the handlers that kopf has set. With ours it is cancelled like every other part; its
+    # own way waits five seconds for a task that it forgets when a watch ends at the wrong moment.
+    _listen(told)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         for task in reversed(tasks):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    if not told.is_set():
-        for task in done:
-            task.result()
-        raise ApiError(0, "a part of the operator ended by itself")
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
@@ -111,7 +133,9 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 async def _list(client: Client, changes: Changes) -> None:
     try:
-        changes.everything(await client.list("StorageBackend"), await client.list("StoreBinding"))
+        with changes.listing() as listing:
+            listing.backends = await client.list("StorageBackend")
+            listing.bindings = await client.list("StoreBinding")
     except ApiError as error:
         if error.status == 404:
             raise ApiError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -24,6 +26,7 @@ from tests.support.operator import (
     sqlite_backend,
     until,
 )
+from tests.support.postgres import free_port
 
 AT_REST_SECONDS = 60
 
@@ -183,7 +186,8 @@ def test_it_waits_for_an_api_server_that_is_not_there_yet(plane, api, operator):
 def test_objects_that_only_an_older_schema_let_in_are_told_and_change_nothing(plane, api, operator):
     from stackstore_operator.api import crd
 
-    api.apply(sqlite_backend(), sqlite_backend("sql-default", "sql_sqlite"))
+    api.secret("pg-app", username="app", password="x")
+    api.apply(sqlite_backend(), postgres_backend())
     stacks(api, 1)
     operator.start().wait_until_up()
     api.ready("b000")
@@ -206,6 +210,11 @@ def test_objects_that_only_an_older_schema_let_in_are_told_and_change_nothing(pl
         assert "sqlite" in message
         time.sleep(1)
         assert rendered(api) == good
+        # The logins go on: whoever can't be read is no reason for the others to miss a rotation.
+        api.secret("pg-app", username="app", password="second")
+        until(lambda: "second" in api.data("Secret", "s000-storage")["stackstore.json"])
+        config = "ConfigMap/s000-run-config"
+        assert rendered(api)[config] == good[config]
         writes = len(list(operator.writes()))
         time.sleep(3)
         assert len(list(operator.writes())) == writes
@@ -244,6 +253,46 @@ def test_sigterm_ends_it_at_once_with_0(api, operator):
     assert time.monotonic() - start < 3
     assert "Traceback" not in operator.log()
     assert "never retrieved" not in operator.log()
+
+
+def test_sigterm_ends_it_also_while_it_waits_for_the_api_server(tmp_path, plane):
+    process = OperatorProcess(
+        plane, tmp_path, user="admin", server=f"https://127.0.0.1:{free_port()}"
+    )
+    process.start()
+    until(lambda: "waiting for the API server" in process.log(), 20, process.log)
+    start = time.monotonic()
+    assert process.stop() == 0
+    assert time.monotonic() - start < 3
+    assert "Traceback" not in process.log()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "", "clusters: 7", "a: [\n"])
+def test_a_kubeconfig_that_is_none_is_told(tmp_path, content):
+    path = tmp_path / "kubeconfig"
+    path.write_text(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "stackstore_operator.main", "run", "--kubeconfig", path],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert str(path) in done.stderr or "kubeconfig" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_key_of_its_own_is_told(tmp_path):
+    plane = ControlPlane.start()
+    try:
+        plane.kubectl("create", "namespace", OWN_NAMESPACE)
+        own = Api(plane, OWN_NAMESPACE)
+        own.secret("stackstore-revision-key", key="short")
+        own.close()
+        process = OperatorProcess(plane, tmp_path).start()
+        until(lambda: process.process.poll() is not None, 20, process.log)
+        assert process.process.returncode == 1
+        assert "stackstore-revision-key must hold 32 bytes" in process.log()
+    finally:
+        plane.stop()
 
 
 def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api, operator):

@@ -484,3 +484,156 @@ def test_a_write_that_the_api_server_refuses_is_told_and_tried_again(api, contro
     api.ready("chat", seconds=40)
     warnings = [e for e in api.list("Event") if e["reason"] == "ApplyFailed"]
     assert len(warnings) == 1
+
+
+# -- people who mean harm, or damage things
+
+
+def bomb() -> str:
+    """YAML that PyYAML would expand to 3^25 values."""
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}, *a{n - 1}]}}" for n in range(1, 26)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text", [bomb(), "a: !!bool maybe", "a: !!timestamp foo", "[" * 100_000, "a: 1" + ":59" * 100_000],
+    ids=["bomb", "bool", "timestamp", "deep", "number"],
+)  # fmt: skip
+def test_a_damaged_run_config_is_put_back_and_stops_nobody(api, other, text):
+    quickstart(api)
+    quickstart(other)
+    good = outputs(api)
+    api.merge("ConfigMap", "chat-run-config", {"data": {"config.yaml": text}})
+    until(lambda: outputs(api) == good, 5)
+    login(other, "second")
+    until(lambda: snapshot(other)["backends"]["sql_default"]["current"]["password"] == "second", 5)
+
+
+@pytest.mark.parametrize("key", ["operator.json", "stackstore.json"])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"{}", b'{"mac": 1}'])
+def test_a_damaged_secret_is_put_back(api, key, content):
+    quickstart(api)
+    good = outputs(api)
+    api.merge("Secret", "chat-storage", {"data": {key: base64.b64encode(content).decode()}})
+    until(lambda: outputs(api) == good, 5)
+
+
+def test_an_object_whose_metadata_is_huge_makes_nobody_deaf(api, other):
+    quickstart(other)
+    # Accepted by the API server; a watch writes each `<` as six bytes.
+    api.apply({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "huge", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Nope", "uid": "u", "name": "<" * 1_000_000}]},
+    })  # fmt: skip
+    login(other, "second")
+    until(lambda: snapshot(other)["backends"]["sql_default"]["current"]["password"] == "second", 5)
+    api.delete("Secret", "huge")
+
+
+def test_the_operators_own_note_is_worth_nothing_when_forged(api, other):
+    """With it somebody could ask whether another namespace has a backend of some name."""
+    login(other)
+    other.apply(postgres_backend())
+    quickstart(api)
+    forged = snapshot(api)
+    forged["backends"]["p1"] = forged["backends"]["p2"] = forged["backends"]["sql_default"]
+    note = json.loads(api.data("Secret", "chat-storage")["operator.json"])
+    note["backends"] |= {"p1": f"{other.namespace}/sql-default", "p2": f"{other.namespace}/no-such"}
+    # One reference that leads nowhere, so that the last good Secret is only followed.
+    api.merge(
+        "StoreBinding", "chat", {"spec": {"stores": [kv("metadata"), sql("inference", "gone")]}}
+    )
+    api.wait("StoreBinding", "chat", "Ready", "Unknown", "NotFoundOrNotAllowed")
+    data = {"stackstore.json": json.dumps(forged), "operator.json": json.dumps(note)}
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    api.merge("Secret", "chat-storage", {"data": encoded})
+    time.sleep(1.5)
+    there = set(snapshot(api)["backends"])
+    assert there >= {"p1", "p2"} or not there & {"p1", "p2"}, "the two must not be told apart"
+
+
+@pytest.mark.parametrize(
+    ("keys", "type_", "word"),
+    [
+        ({"username": "tls.crt", "password": "tls.key"}, "kubernetes.io/tls", "kubernetes.io/tls"),
+        ({"username": "token", "password": "token"}, "helm.sh/release.v1", "helm.sh/release.v1"),
+    ],
+)
+def test_a_secret_that_holds_no_login_is_refused_by_its_type(api, keys, type_, word):
+    data = {key: base64.b64encode(CANARY.encode()).decode() for key in {*keys.values()}}
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "pg-app"},
+            "type": type_,
+            "data": data,
+        }
+    )
+    backend = postgres_backend()
+    backend["spec"]["credentials"]["keys"] = keys
+    api.apply(
+        backend,
+        sqlite_backend(),
+        binding(stores=[kv("metadata"), sql("inference")], defaults=DEFAULTS),
+    )
+    message = api.wait(
+        "StorageBackend", "sql-default", "CredentialsResolved", "False", "SecretInvalid"
+    )
+    assert word in message
+    assert api.get("Secret", "chat-storage") is None
+
+
+def test_an_output_is_no_source_of_a_login(api, operator: OperatorProcess):
+    """It would change itself for ever."""
+    quickstart(api)
+    keys = {"username": "SQL_DEFAULT_PASSWORD", "password": "SQL_DEFAULT_USER"}
+    credentials = {"secretRef": {"name": "chat-storage"}, "keys": keys}
+    api.merge("StorageBackend", "sql-default", {"spec": {"credentials": credentials}})
+    message = api.wait("StorageBackend", "sql-default", "Ready", "False", "SecretInvalid")
+    assert "made by Stackstore itself" in message
+    time.sleep(1)
+    before = api.get("Secret", "chat-storage")["metadata"]["resourceVersion"]
+    time.sleep(1)
+    assert api.get("Secret", "chat-storage")["metadata"]["resourceVersion"] == before
+
+
+def test_a_revision_tells_nobody_of_another_namespace_whether_a_guess_is_right(api, other):
+    for one in (api, other):
+        login(one)
+        one.apply(postgres_backend())
+        one.wait("StorageBackend", "sql-default", "Ready", "True", "Ready")
+    mine, theirs = (
+        one.get("StorageBackend", "sql-default")["status"]["revision"] for one in (api, other)
+    )
+    assert mine != theirs
+
+
+def test_nothing_of_a_backend_is_read_for_whom_it_does_not_allow(
+    api, other, control_plane, operator
+):
+    login(other)
+    other.apply(postgres_backend())
+    other.wait("StorageBackend", "sql-default", "Ready", "True", "Ready")
+
+    def reads() -> int:
+        return sum(
+            event["verb"] == "get" and event.get("objectRef", {}).get("resource") == "secrets"
+            and event["objectRef"].get("namespace") == other.namespace
+            for event in control_plane.audit(username=operator.user)
+        )  # fmt: skip
+
+    before = reads()
+    far = {"name": "sql-default", "namespace": other.namespace}
+    api.apply(
+        sqlite_backend(),
+        binding(
+            stores=[{**sql("inference"), "backendRef": far}],
+            defaults={"kv": {"name": "kv-default"}},
+        ),
+    )
+    api.wait("StoreBinding", "chat", "Ready", "Unknown", "NotFoundOrNotAllowed")
+    time.sleep(0.5)
+    assert reads() == before

@@ -210,7 +210,8 @@ class OperatorProcess:
                 [sys.executable, "-W", "error", "-X", "dev", "-m", "stackstore_operator.main", "run",
                  "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE],
                 stdout=log, stderr=log, preexec_fn=die_with_parent,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # The client writes the CA to a temporary file, which a kill leaves behind.
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.log_path.parent)},
             )  # fmt: skip
         return self
 

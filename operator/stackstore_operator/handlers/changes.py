@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.backend import StorageBackend, allows
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.inputs import Key
@@ -16,6 +18,14 @@ from stackstore_operator.reconcile.invalid import told
 from stackstore_operator.reconcile.reconciler import Look
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Listing:
+    """All objects of our two kinds; to be filled in."""
+
+    backends: Sequence[Mapping[str, Any]] = ()
+    bindings: Sequence[Mapping[str, Any]] = ()
 
 
 class Changes:
@@ -29,11 +39,13 @@ class Changes:
     def __init__(self, cache: Cache, look: Callable[[Look], None]) -> None:
         self._cache = cache
         self._look = look
+        self._gone: dict[tuple[str, str, str], int] | None = None
 
     def backend(self, obj: Mapping[str, Any], *, deleted: bool = False) -> None:
         """A StorageBackend came, changed or went."""
         key = _key(obj)
         if deleted:
+            self._note_gone("StorageBackend", obj)
             self._cache.drop_backend(key)
         else:
             try:
@@ -51,6 +63,7 @@ class Changes:
         key = _key(obj)
         before = self._cache.bindings.get(key)
         if deleted:
+            self._note_gone("StoreBinding", obj)
             self._cache.drop_binding(key)
         else:
             try:
@@ -67,7 +80,10 @@ class Changes:
             if binding is not None:
                 self._look(Look("stack", key[0], binding.spec.stack))
                 for backend in self._cache.backends_of(binding):
-                    self._look(Look("backend", *backend))
+                    known = self._cache.backends.get(backend)
+                    # A stranger's reference is no reason to look at a backend.
+                    if known is None or allows(known, key[0]):
+                        self._look(Look("backend", *backend))
 
     def referent(self, kind: str, namespace: str, name: str) -> None:
         """A Secret or ConfigMap came, changed or went."""
@@ -76,24 +92,46 @@ class Changes:
         for stack in list(self._cache.stacks_touching(kind, (namespace, name))):
             self._look(Look("stack", *stack))
 
-    def everything(
-        self, backends: Iterable[Mapping[str, Any]], bindings: Iterable[Mapping[str, Any]]
-    ) -> None:
-        """All there is, as listed: what a watch has missed is caught up with."""
-        backends, bindings = list(backends), list(bindings)
-        for key in self._cache.backends.keys() - {_key(obj) for obj in backends}:
-            self.backend({"metadata": {"namespace": key[0], "name": key[1]}}, deleted=True)
-        for key in self._cache.bindings.keys() - {_key(obj) for obj in bindings}:
-            self.binding({"metadata": {"namespace": key[0], "name": key[1]}}, deleted=True)
-        for obj in backends:
-            self.backend(obj)
-        for obj in bindings:
-            self.binding(obj)
+    @contextlib.contextmanager
+    def listing(self) -> Iterator[Listing]:
+        """All there is: what a watch has missed is caught up with when the block is left.
+
+        Listing takes time, and the watches go on meanwhile. So only what was known before and isn't
+        listed is gone, and what a watch tells of in between is not undone by an older word.
+        """
+        found = Listing()
+        before = self._cache.keys()
+        self._gone = {}
+        try:
+            yield found
+        except BaseException:
+            self._gone = None
+            raise
+        gone, self._gone = self._gone, None
+        for kind, take, listed in (
+            ("StorageBackend", self.backend, found.backends),
+            ("StoreBinding", self.binding, found.bindings),
+        ):
+            for namespace, name in before[kind] - {_key(obj) for obj in listed}:
+                take({"metadata": {"namespace": namespace, "name": name}}, deleted=True)
+            for obj in listed:
+                if _version(obj) > gone.get((kind, *_key(obj)), -1):
+                    take(obj)
+
+    def _note_gone(self, kind: str, obj: Mapping[str, Any]) -> None:
+        if self._gone is not None:
+            self._gone[kind, *_key(obj)] = _version(obj)
 
     def _look_at_backend(self, key: Key) -> None:
         self._look(Look("backend", *key))
         for stack in self._cache.stacks_of(key):
             self._look(Look("stack", *stack))
+
+
+def _version(obj: Mapping[str, Any]) -> int:
+    """Resource versions of one kind may be compared as numbers (KEP-5504)."""
+    version = str(obj["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdigit() else 0
 
 
 def _key(obj: Mapping[str, Any]) -> Key:

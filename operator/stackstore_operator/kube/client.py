@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,12 @@ REQUEST_TIMEOUT_SECONDS = 15
 _DELAYS = (0.1, 0.3, 1.0, 2.0)
 _WORTH_RETRYING = {429, 500, 502, 503, 504}
 _NOTHING: Mapping[str, str] = {}
+_PAGE = "50"
+_MAX_LINE = 32 * 1024 * 1024
+"""Bytes of a watch's line. etcd takes objects of 1.5 MiB, and JSON may write a byte as six."""
 
 Object = dict[str, Any]
+_Objects = list[Object]
 
 RESOURCES = {
     "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storagebackends",
@@ -64,6 +69,11 @@ class Client:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # likewise
         except config.ConfigException as error:
             raise ApiError(0, f"no way to the API server: {error}; give --kubeconfig") from None
+        except (yaml.YAMLError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+            # The client takes a kubeconfig's shape for granted. Its errors may quote tokens.
+            raise ApiError(
+                0, f"{kubeconfig} is no kubeconfig ({type(error).__name__}); try it with kubectl"
+            ) from None
         configuration.retries = None
         return cls(client.ApiClient(configuration))
 
@@ -135,10 +145,12 @@ class Client:
 
     async def list_metadata(self, kind: str, namespace: str | None) -> tuple[Sequence[Object], str]:
         """All objects of a kind by their metadata, and the version to watch from."""
-        items, version = await self._list(
-            kind, namespace, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        return await self._list(
+            kind,
+            namespace,
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            keep=_slim,
         )
-        return [_slim(item) for item in items], version
 
     async def watch_metadata(
         self, kind: str, namespace: str | None, since: str, *, seconds: int
@@ -167,7 +179,7 @@ class Client:
         try:
             if response.status >= 400:
                 raise ApiError(response.status, f"watching {kind}: HTTP {response.status}")
-            async for line in response.content:
+            async for line in _lines(response.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise ApiError(event["object"].get("code", 500), f"watching {kind}")
@@ -178,17 +190,23 @@ class Client:
     # -- inside
 
     async def _list(
-        self, kind: str, namespace: str | None, accept: str
+        self,
+        kind: str,
+        namespace: str | None,
+        accept: str,
+        *,
+        keep: Callable[[Object], Object] = lambda item: item,
     ) -> tuple[Sequence[Object], str]:
-        found = []
-        query = {"limit": "500"}
+        found: _Objects = []
+        # Small pages, of which little is kept: everybody's annotations together would fill the memory.
+        query = {"limit": _PAGE}
         while True:
             answer = await self._request("GET", _all(kind, namespace), query=query, accept=accept)
-            found += answer["items"]
+            found += map(keep, answer["items"])
             page = answer["metadata"].get("continue")
             if not page:
                 return found, str(answer["metadata"]["resourceVersion"])
-            query = {"limit": "500", "continue": page}
+            query = {"limit": _PAGE, "continue": page}
 
     async def _request(
         self,
@@ -258,6 +276,24 @@ def _all(kind: str, namespace: str | None) -> str:
     if namespace is not None:
         return _path(kind, namespace)
     return RESOURCES[kind].replace("namespaces/{namespace}/", "")
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The stream's lines, however long; aiohttp's own way ends at a few MiB.
+
+    Raises:
+        ApiError: 410, as if the watch had lost its place, for a line beyond every object.
+    """
+    pending = bytearray()
+    async for chunk in stream.iter_any():
+        head, found, tail = chunk.rpartition(b"\n")
+        pending += head if found else tail
+        if found:
+            for line in pending.split(b"\n"):
+                yield bytes(line)
+            pending = bytearray(tail)
+        if len(pending) > _MAX_LINE:
+            raise ApiError(410, f"a watch's line is longer than {_MAX_LINE} bytes")
 
 
 def _slim(item: Object) -> Object:

@@ -56,7 +56,7 @@ def _of(secret: dict[str, object], namespace: str) -> bytes:
         key = b""
     if len(key) < _BYTES:
         raise ApiError(
-            0,
+            422,
             f"Secret {namespace}/{SECRET_NAME} must hold {_BYTES} bytes under '{_KEY}'; delete it and "
             "a new one is made",
         )

@@ -57,9 +57,16 @@ async def watch(
         except (OSError, TimeoutError, ValueError) as error:
             # aiohttp's errors are OSErrors or ValueErrors; a cut line is not JSON.
             logger.info("the watch of %s was cut: %s", kind, type(error).__name__)
+            since = _again(since, failures)
         except Exception as error:  # noqa: BLE001 - a watch that ends makes the operator deaf
             logger.warning("the watch of %s failed: %s", kind, type(error).__name__)
+            since = _again(since, failures)
         else:
             continue
         await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
         failures += 1
+
+
+def _again(since: str, failures: int) -> str:
+    """Where to take the watch up; after three failures in a row not where it always fails."""
+    return since if failures < 3 else ""

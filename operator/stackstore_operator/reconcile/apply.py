@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.kube.client import Client, Object
 from stackstore_operator.reconcile.inputs import StackInputs
-from stackstore_operator.reconcile.plan import (
+from stackstore_operator.reconcile.outputs import (
     MANAGED_BY,
     OPERATOR,
     STACK_LABEL,
-    Plan,
     config_map_name,
+    is_ours,
     secret_name,
 )
+from stackstore_operator.reconcile.plan import Plan
 from stackstore_operator.render.model import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,10 @@ async def apply_outputs(client: Client, inputs: StackInputs, plan: Plan) -> None
         ApiError: a write failed; everything written so far is consistent.
     """
     config = None
-    if plan.config is not None:
+    text = plan.config if plan.config is not None else _held(inputs)
+    if text is not None:
         name = config_map_name(inputs.stack)
-        config = _desired("ConfigMap", name, inputs, {CONFIG_KEY: plan.config})
+        config = _desired("ConfigMap", name, inputs, {CONFIG_KEY: text})
     config_differs = config is not None and _differs(config, inputs.config_map)
     live = inputs.secret
     if plan.secret is not None:
@@ -57,16 +58,26 @@ async def apply_outputs(client: Client, inputs: StackInputs, plan: Plan) -> None
         await _put(client, config, inputs.config_map)
 
 
-def owner_references(bindings: Sequence[StoreBinding]) -> list[dict[str, Any]]:
+def _held(inputs: StackInputs) -> str | None:
+    """The run config that stays: its owners come and go all the same."""
+    obj = inputs.config_map
+    if obj is None or not is_ours(obj, inputs.stack):
+        return None
+    text: str | None = (obj.get("data") or {}).get(CONFIG_KEY)
+    return text
+
+
+def owner_references(inputs: StackInputs) -> list[dict[str, Any]]:
     """All bindings of the stack: with the last of them the outputs go."""
+    owners = [*(binding.metadata for binding in inputs.bindings), *inputs.unreadable]
     return [
         {
             "apiVersion": "stackstore.dev/v1alpha1",
             "kind": "StoreBinding",
-            "name": binding.metadata.name,
-            "uid": binding.metadata.uid,
+            "name": owner.name,
+            "uid": owner.uid,
         }
-        for binding in sorted(bindings, key=lambda binding: binding.metadata.name)
+        for owner in sorted(owners, key=lambda owner: owner.name)
     ]
 
 
@@ -78,7 +89,7 @@ def _desired(kind: str, name: str, inputs: StackInputs, data: Mapping[str, str])
             "name": name,
             "namespace": inputs.namespace,
             "labels": {MANAGED_BY: OPERATOR, STACK_LABEL: inputs.stack},
-            "ownerReferences": owner_references(inputs.bindings),
+            "ownerReferences": owner_references(inputs),
         },
         "data": dict(data),
     }
@@ -90,7 +101,11 @@ def _differs(desired: Object, live: Mapping[str, Any] | None) -> bool:
         return True
     metadata = live["metadata"]
     labels = metadata.get("labels") or {}
-    owners = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
+    owners = {
+        owner["uid"]
+        for owner in metadata.get("ownerReferences") or []
+        if owner.get("kind") == "StoreBinding"
+    }
     data = live.get("data") or {}
     wanted = desired["metadata"]
     return (
@@ -122,10 +137,16 @@ async def _put(client: Client, desired: Object, live: Mapping[str, Any] | None) 
     """Apply an object, creating its shell first where there is none.
 
     A plain apply would silently take over an object of that name that somebody made a moment ago; a
-    create refuses, and the uid in the apply makes sure that it is still the same one.
+    create refuses, and the uid in the apply makes sure that it is still the same one. The shell holds
+    the labels alone: what is in it belongs to the create for ever, and no apply takes it away.
     """
     if live is None:
-        shell = {key: value for key, value in desired.items() if key != "data"}
+        names = ("name", "namespace", "labels")
+        shell = {
+            "apiVersion": desired["apiVersion"],
+            "kind": desired["kind"],
+            "metadata": {name: desired["metadata"][name] for name in names},
+        }
         made = await client.create(shell)
         if made is None:
             # Somebody was faster; the next look decides whose it is.

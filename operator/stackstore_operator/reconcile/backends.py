@@ -20,6 +20,7 @@ from stackstore_operator.reconcile import conditions
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
 from stackstore_operator.reconcile.inputs import BackendInputs, Key
+from stackstore_operator.reconcile.sources import Source
 from stackstore_operator.render import revision
 
 
@@ -63,7 +64,7 @@ def look(
             "CredentialsResolved", "Unknown" if absent else "False", problem.reason, str(problem)
         )
         return BackendState(accepted, credentials, None, "")
-    postgres = _snapshot(spec, spec.postgres, resolved, key)
+    postgres = _snapshot(spec, backend.metadata.namespace, resolved, key)
     return BackendState(
         accepted,
         Said("CredentialsResolved", "True", Reason.RESOLVED),
@@ -117,14 +118,19 @@ def _resolved(
     secret = secrets.get((namespace, name))
     if secret is None:
         raise CredentialsProblem(Reason.SECRET_NOT_FOUND, f"there is no Secret '{name}'")
+    refused = secret.refused if isinstance(secret, Source) else ""
+    if refused:
+        raise CredentialsProblem(Reason.SECRET_INVALID, f"Secret '{name}' {refused}")
     ca = _ca(namespace, postgres.tls, secrets, config_maps)
     return resolve(namespace, postgres, credentials, secret, ca)
 
 
 def _snapshot(
-    spec: StorageBackendSpec, postgres: Postgres, resolved: Resolved, key: bytes
+    spec: StorageBackendSpec, namespace: str, resolved: Resolved, key: bytes
 ) -> PostgresBackend:
-    named = revision.of_login(key, resolved.login, resolved.tls)
+    postgres = spec.postgres
+    assert postgres is not None  # noqa: S101 - the model has seen to it
+    named = revision.of_login(key, namespace, resolved.login, resolved.tls)
     pool = postgres.pool
     return PostgresBackend(
         type="kv_postgres" if spec.type == "kv_postgres" else "sql_postgres",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.reconcile.inputs import Key
-from stackstore_operator.reconcile.plan import config_map_name, secret_name
+from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 
 
 class Unreadable(NamedTuple):
@@ -44,7 +44,8 @@ class Cache:
         return True
 
     def put_unreadable_backend(self, key: Key, found: Unreadable) -> None:
-        """A backend can't be read; what was known of it stays in force."""
+        """A backend can't be read: as after a restart, nothing is known of it."""
+        self.drop_backend(key)
         self.unreadable_backends[key] = found
 
     def drop_backend(self, key: Key) -> None:
@@ -73,7 +74,7 @@ class Cache:
         """A binding is gone."""
         old = self.bindings.get(key)
         self._unlink(key)
-        if old is not None and not self._stacks[key[0], old.spec.stack]:
+        if old is not None and (key[0], old.spec.stack) not in self._stacks:
             self._in_force.pop((key[0], old.spec.stack), None)
 
     def _unlink(self, key: Key) -> None:
@@ -81,15 +82,22 @@ class Cache:
         old = self.bindings.pop(key, None)
         if old is None:
             return
-        self._stacks[key[0], old.spec.stack].discard(key)
+        _discard(self._stacks, (key[0], old.spec.stack), key)
         for backend in self.backends_of(old):
-            self._users[backend].discard(key)
+            _discard(self._users, backend, key)
 
     def note_in_force(self, stack: Key, backends: set[Key]) -> None:
         """A stack's Secret holds the logins of these backends, whoever refers to them by now."""
         self._in_force[stack] = backends
 
     # -- questions
+
+    def keys(self) -> dict[str, set[Key]]:
+        """All objects that are known, by kind, readable or not."""
+        return {
+            "StorageBackend": self.backends.keys() | self.unreadable_backends.keys(),
+            "StoreBinding": self.bindings.keys() | self._unreadable_bindings.keys(),
+        }
 
     def bindings_of(self, namespace: str, stack: str) -> tuple[StoreBinding, ...]:
         """The bindings of a stack, by name; those being deleted are no longer among them."""
@@ -143,7 +151,7 @@ class Cache:
     def stacks_touching(self, kind: str, key: Key) -> Iterator[Key]:
         """The stacks whose output or base config a Secret or ConfigMap is."""
         for (namespace, stack), bindings in self._stacks.items():
-            if namespace != key[0] or not bindings:
+            if namespace != key[0]:
                 continue
             output = secret_name(stack) if kind == "Secret" else config_map_name(stack)
             if output == key[1] or (
@@ -161,13 +169,20 @@ def _key(obj: StorageBackend | StoreBinding) -> Key:
     return obj.metadata.namespace, obj.metadata.name
 
 
-def _newer(new: StorageBackend | StoreBinding, known: StorageBackend | StoreBinding | None) -> bool:
-    """Whether `new` is what the object became after `known`.
+def _discard(index: dict[Key, set[Key]], at: Key, key: Key) -> None:
+    index[at].discard(key)
+    if not index[at]:
+        del index[at]
 
-    Our own writes answer sooner than the watch tells of them. Resource versions of one object may
-    be compared as numbers (KEP-5504).
+
+def _newer(new: StorageBackend | StoreBinding, known: StorageBackend | StoreBinding | None) -> bool:
+    """Whether `new` is what the object of that name became after `known`.
+
+    Our own writes answer sooner than the watch tells of them, and a list may be older than a watch.
+    Resource versions of one kind may be compared as numbers (KEP-5504), those of an object that was
+    deleted and made again too.
     """
-    if known is None or known.metadata.uid != new.metadata.uid:
+    if known is None:
         return True
     try:
         return int(new.metadata.resource_version) > int(known.metadata.resource_version)

@@ -1,20 +1,14 @@
 """What goes on from the last good render: logins that were replaced, backends in force. Pure.
 
-Nothing is remembered between two looks but what the stack's own objects hold. Beside the snapshot
-the Secret says which StorageBackend each of its backends came from: a name alone would not tell a
-rotation from a reference that now leads to another database, and an earlier login of that other
-database must never be fallen back on.
+Nothing is remembered between two looks but what the stack's own Secret holds: the snapshot, and the
+note beside it (`record`).
 """
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import yaml
 
 from stackstore.credentials.snapshot import (
     MAX_PREVIOUS,
@@ -24,14 +18,13 @@ from stackstore.credentials.snapshot import (
     Snapshot,
 )
 from stackstore.errors import ConfigError
-from stackstore_operator.reconcile.inputs import Key, StackInputs
+from stackstore_operator.reconcile import record
+from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import is_ours, secret_name
+from stackstore_operator.reconcile.record import Record
 from stackstore_operator.reconcile.resolution import Backend, Found, find, is_withdrawn
 from stackstore_operator.render import revision
-from stackstore_operator.render.model import CONFIG_KEY, SNAPSHOT_KEY
-
-ORIGINS_KEY = "backends.json"
-"""Key of the Secret: name in the run config to `namespace/name` of the StorageBackend."""
+from stackstore_operator.render.model import SNAPSHOT_KEY
 
 
 @dataclass(frozen=True)
@@ -40,49 +33,25 @@ class Before:
 
     Attributes:
         snapshot: what the Secret holds; None when there is none.
-        origins: by name in the run config, where its backends came from.
-        config: what the ConfigMap holds, parsed; empty when there is none.
+        record: what it was made from.
     """
 
     snapshot: Snapshot | None = None
-    origins: Mapping[str, Key] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
 
 
 def read(inputs: StackInputs) -> Before:
     """The last good render; what somebody has damaged counts as not there."""
-    snapshot = None
-    content = _data(inputs.secret, inputs.stack).get(SNAPSHOT_KEY)
-    if content is not None:
-        try:
-            snapshot = Snapshot.parse(base64.b64decode(content), secret_name(inputs.stack))
-        except (ConfigError, ValueError):
-            snapshot = None
+    secret = inputs.secret
+    noted = record.read(secret, inputs.key, inputs.namespace, inputs.stack)
+    if secret is None or not is_ours(secret, inputs.stack):
+        return Before(None, noted)
+    content = (secret.get("data") or {}).get(SNAPSHOT_KEY)
     try:
-        config = yaml.safe_load(_data(inputs.config_map, inputs.stack).get(CONFIG_KEY, ""))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        config = None
-    return Before(
-        snapshot,
-        origins_of(inputs.secret, inputs.stack),
-        config if isinstance(config, dict) else {},
-    )
-
-
-def origins_of(secret: Mapping[str, Any] | None, stack: str) -> dict[str, Key]:
-    """Where the backends in a stack's Secret came from, whatever its bindings say by now."""
-    try:
-        named = json.loads(base64.b64decode(_data(secret, stack).get(ORIGINS_KEY, "")) or b"{}")
-        split = {name: str(origin).partition("/") for name, origin in named.items()}
-    except (ValueError, AttributeError):
-        return {}
-    return {name: (namespace, backend) for name, (namespace, _, backend) in split.items()}
-
-
-def write_origins(origins: Mapping[str, Key]) -> bytes:
-    """The content of `ORIGINS_KEY`."""
-    named = {name: "/".join(key) for name, key in origins.items()}
-    return json.dumps(named, sort_keys=True, indent=1).encode()
+        found = Snapshot.parse(base64.b64decode(content or ""), secret_name(inputs.stack))
+    except (ConfigError, ValueError):
+        return Before(None, noted)
+    return Before(found, noted)
 
 
 def withdrawn(inputs: StackInputs, before: Before) -> set[str]:
@@ -91,7 +60,7 @@ def withdrawn(inputs: StackInputs, before: Before) -> set[str]:
     return {
         name
         for name in in_force
-        if name in before.origins and is_withdrawn(inputs, before.origins[name])
+        if name in before.record.origins and is_withdrawn(inputs, before.record.origins[name])
     }
 
 
@@ -102,7 +71,7 @@ def continued(name: str, found: Found, before: Before, now: int) -> Backend:
     if (
         not isinstance(new, PostgresBackend)
         or not isinstance(old, PostgresBackend)
-        or before.origins.get(name, found.key) != found.key
+        or before.record.origins.get(name, found.key) != found.key
     ):
         return new
     until = now + found.grace
@@ -128,7 +97,7 @@ def followed(inputs: StackInputs, before: Before) -> Snapshot | None:
     gone = withdrawn(inputs, before)
     kept: dict[str, Backend] = {}
     for name, old in before.snapshot.backends.items():
-        origin = before.origins.get(name)
+        origin = before.record.origins.get(name)
         found = None if origin is None else find(inputs, origin)
         if name in gone:
             continue
@@ -167,9 +136,3 @@ def _same(login: Login) -> tuple[object, ...]:
     """What makes two logins one; a revision also changes with TLS."""
     password = login.password.get_secret_value() if login.password else None
     return login.host, login.port, login.database, login.username, password
-
-
-def _data(obj: Mapping[str, Any] | None, stack: str) -> Mapping[str, str]:
-    if obj is None or not is_ours(obj, stack):
-        return {}
-    return obj.get("data") or {}

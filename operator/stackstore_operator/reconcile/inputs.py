@@ -8,6 +8,7 @@ from typing import Any
 
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.api.part import ObjectMeta
 
 Key = tuple[str, str]
 """(namespace, name)"""
@@ -25,6 +26,7 @@ class StackInputs:
         secret: the stack's own Secret as it is in the cluster, or None.
         key: what revisions are computed with.
         now: epoch seconds.
+        unreadable: bindings of the stack that can't be read; while there are any, only logins follow.
     """
 
     namespace: str
@@ -37,6 +39,7 @@ class StackInputs:
     secret: Mapping[str, Any] | None
     key: bytes = field(repr=False)
     now: int = 0
+    unreadable: tuple[ObjectMeta, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,36 +6,34 @@ a binding that got an unsupported field would go to `defaults`, or leave the sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import yaml
+from collections.abc import Iterable, Sequence
 
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile.composition import Composition
-
-_Path = tuple[str, ...]
+from stackstore_operator.reconcile.record import Places
 
 
 def of_unaccepted(
     bindings: Sequence[StoreBinding],
     composition: Composition,
-    before: Mapping[str, Any],
-    config: str,
+    before: Places | None,
+    after: Places,
+    *,
+    rendered: bool,
 ) -> str | None:
-    """Why not to write `config`, in words; None when nothing speaks against it.
+    """Why not to write what was rendered, in words; None when nothing speaks against it.
 
     Args:
         bindings: all of the stack.
         composition: what the accepted ones say.
-        before: the config in force, parsed; empty when there is none yet.
-        config: the text of the new one.
+        before: where the last render put everything; None: nobody knows.
+        after: where the new one does.
+        rendered: whether there is a run config.
     """
-    placed = {("stores", store.name) for store in composition.stores} | {
-        ("providers", p.api, p.provider_id, p.field) for p in composition.providers
+    placed = {f"stores/{store.name}" for store in composition.stores} | {
+        f"providers/{p.api}/{p.provider_id}/{p.field}" for p in composition.providers
     }
-    after = yaml.safe_load(config)
     for binding in bindings:
         name = binding.metadata.name
         accepted = composition.accepted[name]
@@ -44,42 +42,22 @@ def of_unaccepted(
         for path in _bound(binding):
             if path in placed:
                 continue
-            what = f"store '{path[1]}'" if path[0] == "stores" else f"field '{'/'.join(path[1:])}'"
-            if before:
-                was = _reference(before, path)
-                if was is not None and was != _reference(after, path):
+            kind, _, rest = path.partition("/")
+            what = f"store '{rest}'" if kind == "stores" else f"field '{rest}'"
+            if before is not None:
+                if path in before and before[path] != after.get(path):
                     return (
                         f"the {what} would move: StoreBinding '{name}', which binds it, is not "
                         "accepted"
                     )
-            elif accepted.reason == Reason.NOT_YET_SUPPORTED:
-                # A conflict loses to what is older; here nobody else says where the store belongs.
+            elif rendered or accepted.reason == Reason.NOT_YET_SUPPORTED:
+                # At first a conflict loses to what is older; here nobody else says where the store belongs.
                 return f"StoreBinding '{name}', which alone binds the {what}, is not accepted"
     return None
 
 
-def _bound(binding: StoreBinding) -> Iterable[_Path]:
+def _bound(binding: StoreBinding) -> Iterable[str]:
     for store in binding.spec.stores:
-        yield "stores", store.name
+        yield f"stores/{store.name}"
     for provider in binding.spec.providers:
-        yield "providers", provider.api, provider.provider_id, provider.field
-
-
-def _reference(config: Mapping[str, Any], path: _Path) -> object:
-    """What a config says at a store or a provider's field; None when it says nothing."""
-    if path[0] == "stores":
-        return _at(config, ("storage", *path))
-    _, api, provider_id, field = path
-    entries = _at(config, ("providers", api))
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and entry.get("provider_id") == provider_id:
-            return _at(entry, ("config", *field.split(".")))
-    return None
-
-
-def _at(found: object, path: Iterable[str]) -> object:
-    for step in path:
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(step)
-    return found
+        yield f"providers/{provider.api}/{provider.provider_id}/{provider.field}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stackstore_operator.api.crd import GROUP
+from stackstore_operator.kube.client import FIELD_MANAGER
+
 MANAGED_BY = "app.kubernetes.io/managed-by"
 STACK_LABEL = "stackstore.dev/stack"
-OPERATOR = "stackstore-operator"
-"""Our field manager, and what `MANAGED_BY` says on our objects."""
+OPERATOR = FIELD_MANAGER
+"""What `MANAGED_BY` says on our objects."""
 
 
 def config_map_name(stack: str) -> str:
@@ -24,14 +27,25 @@ def secret_name(stack: str) -> str:
 def is_ours(obj: Mapping[str, Any], stack: str) -> bool:
     """Whether an object of an output's name was made by us for this stack.
 
-    It bears our label and is owned by a binding; or we have applied it before, so that it stays
-    ours when somebody strips labels or owners from it: these are put back.
+    We have applied it before, so that it stays ours when somebody strips labels or owners from it:
+    these are put back. Or it bears our labels, and we have made it, or a binding owns it (a restored
+    backup knows nothing of managers).
     """
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     owners = metadata.get("ownerReferences") or []
     labelled = labels.get(MANAGED_BY) == OPERATOR and labels.get(STACK_LABEL) == stack
-    return (labelled and any(owner.get("kind") == "StoreBinding" for owner in owners)) or any(
-        entry.get("manager") == OPERATOR and entry.get("operation") == "Apply"
+    ours = [
+        entry
         for entry in metadata.get("managedFields") or []
+        if entry.get("manager") == FIELD_MANAGER
+    ]
+    if any(entry.get("operation") == "Apply" for entry in ours):
+        return True
+    return labelled and (bool(ours) or any(map(_is_binding, owners)))
+
+
+def _is_binding(owner: Mapping[str, Any]) -> bool:
+    return owner.get("kind") == "StoreBinding" and str(owner.get("apiVersion")).startswith(
+        f"{GROUP}/"
     )

@@ -11,7 +11,7 @@ The Secret goes on while the config is held back: rotations arrive, withdrawn lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stackstore.credentials.snapshot import Snapshot
 from stackstore_operator.api.binding import StoreBindingStatus
@@ -20,31 +20,12 @@ from stackstore_operator.reconcile import conditions, continuity, moves
 from stackstore_operator.reconcile.composition import Composition, compose, run_config_name
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.continuity import Before
-from stackstore_operator.reconcile.inputs import Key, StackInputs
-from stackstore_operator.reconcile.outputs import (
-    MANAGED_BY,
-    OPERATOR,
-    STACK_LABEL,
-    config_map_name,
-    is_ours,
-    secret_name,
-)
+from stackstore_operator.reconcile.inputs import StackInputs
+from stackstore_operator.reconcile.outputs import config_map_name, is_ours, secret_name
+from stackstore_operator.reconcile.record import RECORD_KEY, Record
 from stackstore_operator.reconcile.resolution import Resolution, resolve
 from stackstore_operator.render import revision, runconfig, secret
 from stackstore_operator.render.model import SNAPSHOT_KEY, RenderError, ResolvedStack
-
-__all__ = [
-    "MANAGED_BY",
-    "OPERATOR",
-    "STACK_LABEL",
-    "Announcement",
-    "Plan",
-    "announcements",
-    "config_map_name",
-    "is_ours",
-    "plan",
-    "secret_name",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ class _Outputs:
 
     rendered: Said
     snapshot: Snapshot | None
-    origins: Mapping[str, Key]
+    record: Record
     config: str | None = None
 
 
@@ -94,9 +75,12 @@ def plan(inputs: StackInputs) -> Plan:
     snapshot = outputs.snapshot
     data = None
     if snapshot is not None:
-        origins = {name: key for name, key in outputs.origins.items() if name in snapshot.backends}
+        named = outputs.record.origins.items()
+        noted = replace(
+            outputs.record, origins={name: k for name, k in named if name in snapshot.backends}
+        )
         data = secret.of_snapshot(snapshot) | {
-            continuity.ORIGINS_KEY: continuity.write_origins(origins)
+            RECORD_KEY: noted.to_bytes(inputs.key, inputs.namespace, inputs.stack)
         }
     statuses = _statuses(inputs, composition, resolution, outputs)
     return Plan(
@@ -112,15 +96,19 @@ def _outputs(
     inputs: StackInputs, composition: Composition, resolution: Resolution, before: Before
 ) -> _Outputs:
     def last_good(rendered: Said, config: str | None = None) -> _Outputs:
-        return _Outputs(rendered, continuity.followed(inputs, before), before.origins, config)
+        return _Outputs(rendered, continuity.followed(inputs, before), before.record, config)
 
     taken = _taken(inputs)
     if taken is not None:
         return last_good(taken)
+    if inputs.unreadable:
+        # What it binds must not leave the stack.
+        named = ", ".join(f"'{binding.name}'" for binding in inputs.unreadable)
+        return last_good(_waiting(f"StoreBinding {named} can't be read; see its conditions"))
     if not any(said.status == "True" for said in composition.accepted.values()):
         return last_good(_waiting("no binding is accepted"))
     gone = continuity.withdrawn(inputs, before)
-    mine = [u for u in resolution.unusable if before.origins.get(u.name) == u.backend]
+    mine = [u for u in resolution.unusable if before.record.origins.get(u.name) == u.backend]
     refused = {use.name for use in mine if use.name in gone}
     who = ", ".join(sorted({f"'{use.binding}'" for use in resolution.unusable}))
     waiting = _waiting(f"backends of StoreBinding {who} are not resolved")
@@ -136,7 +124,14 @@ def _outputs(
         return last_good(
             Said("Rendered", "Unknown" if missing else "False", problem.reason, str(problem))
         )
-    moved = moves.of_unaccepted(inputs.bindings, composition, before.config, config)
+    places = runconfig.places_of(stack)
+    moved = moves.of_unaccepted(
+        inputs.bindings,
+        composition,
+        before.record.places,
+        places,
+        rendered=inputs.config_map is not None,
+    )
     if moved is not None:
         return last_good(_waiting(moved))
     content = secret.data(stack, revision.of_stack(inputs.key, stack.backends))[SNAPSHOT_KEY]
@@ -145,7 +140,7 @@ def _outputs(
         # that it was in force.
         waiting if refused else Said("Rendered", "True", Reason.RENDERED),
         Snapshot.parse(content, secret_name(inputs.stack)),
-        {name: found.key for name, found in resolution.backends.items()},
+        Record({name: found.key for name, found in resolution.backends.items()}, places),
         config,
     )
 

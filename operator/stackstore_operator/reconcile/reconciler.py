@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import time
 import uuid
@@ -15,15 +14,17 @@ from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
+from stackstore_operator.reconcile import record
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache, Unreadable
-from stackstore_operator.reconcile.continuity import origins_of
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
 from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
 from stackstore_operator.reconcile.invalid import binding_status
-from stackstore_operator.reconcile.plan import Plan, config_map_name, plan, secret_name
+from stackstore_operator.reconcile.outputs import config_map_name, secret_name
+from stackstore_operator.reconcile.plan import Plan, plan
+from stackstore_operator.reconcile.sources import Source
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,9 @@ class Reconciler:
             said = binding_status(*found, int(time.time()))
             await self._say_unreadable("StoreBinding", found, said)
         bindings = self._cache.bindings_of(look.namespace, look.name)
-        if unreadable or not bindings:
-            # What an unreadable binding binds must not leave the stack: all stays as it is.
+        if not bindings and not unreadable:
             return None
-        inputs = await self._read(look, bindings)
+        inputs = await self._read(look, bindings, unreadable)
         decided = plan(inputs)
         try:
             await apply_outputs(self._client, inputs, decided)
@@ -113,15 +113,22 @@ class Reconciler:
             await self._write_backend(backend, status)
         return None
 
-    async def _read(self, look: Look, bindings: tuple[StoreBinding, ...]) -> StackInputs:
+    async def _read(
+        self, look: Look, bindings: tuple[StoreBinding, ...], unreadable: Iterable[Unreadable]
+    ) -> StackInputs:
         secret = await self._client.get("Secret", look.namespace, secret_name(look.name))
         keys = {key for binding in bindings for key in self._cache.backends_of(binding)}
         # What is in force is followed, even where the bindings no longer name it.
-        in_force = set(origins_of(secret, look.name).values())
+        noted = record.read(secret, self._key, look.namespace, look.name)
+        in_force = set(noted.origins.values())
         self._cache.note_in_force((look.namespace, look.name), in_force)
         keys |= in_force
         backends = {key: self._cache.backends[key] for key in keys if key in self._cache.backends}
-        secrets, config_maps = await self._referents(backends.values())
+        # Nothing of a backend that doesn't allow this namespace is read, so that it takes no longer
+        # than one that isn't there.
+        secrets, config_maps = await self._referents(
+            backend for backend in backends.values() if allows(backend, look.namespace)
+        )
         for binding in bindings:
             reference = binding.spec.base_config_ref
             if reference is not None:
@@ -139,6 +146,9 @@ class Reconciler:
             secret=secret,
             key=self._key,
             now=int(time.time()),
+            unreadable=tuple(
+                ObjectMeta.model_validate(found.obj["metadata"]) for found in unreadable
+            ),
         )
 
     async def _referents(
@@ -160,7 +170,7 @@ class Reconciler:
                 if (namespace, name) not in secrets:
                     obj = await self._client.get("Secret", namespace, name)
                     if obj is not None:
-                        secrets[namespace, name] = _decoded(obj)
+                        secrets[namespace, name] = Source.of(obj)
         return secrets, config_maps
 
     async def _read_config_map(self, key: Key, config_maps: dict[Key, Mapping[str, str]]) -> None:
@@ -204,7 +214,3 @@ class Reconciler:
             },
             subresource="status",
         )
-
-
-def _decoded(secret: Mapping[str, Any]) -> dict[str, bytes]:
-    return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}

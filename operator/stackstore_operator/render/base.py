@@ -20,8 +20,8 @@ from stackstore_operator.api.conditions import Reason
 from stackstore_operator.render.model import RenderError
 
 SOURCE = "the base config"
-MAX_BYTES = 512 * 1024
-MAX_VALUES = 20_000
+MAX_BYTES = 128 * 1024
+MAX_VALUES = 5_000
 MAX_DEPTH = 64
 """A run config has some hundred values, some ten deep; each costs time in the operator's loop."""
 _MAX_PROBLEMS = 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator
 
-from stackstore.credentials.snapshot import SqliteBackend
+from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.render.model import PlacedStore, RenderError, ResolvedStack
 from stackstore_operator.render.references import Reference
@@ -25,10 +25,10 @@ def check(
     taken: dict[tuple[object, ...], tuple[int, str, str]] = {}
     # Counted, because a label need not be one user's alone: ids that may be secret aren't shown.
     for user, (label, backend, claims) in enumerate(_users(stores, references, stack)):
-        database = _database(stack, backend)
+        place = database(stack.backends[backend])
         for kind, name, common in claims:
             # SQLite knows no case in a table's name.
-            key = (*database, kind, name.casefold() if kind == "table" else name)
+            key = (*place, kind, name.casefold() if kind == "table" else name)
             owner, other, theirs = taken.setdefault(key, (user, label, common))
             if owner != user and not (common and common == theirs):
                 raise RenderError(
@@ -65,9 +65,10 @@ def _claims(family: Family, place: str | None, fixed: tuple[str, ...], common: s
     return [("table", table, common) for table in (*fixed, *([place] if place else []))]
 
 
-def _database(stack: ResolvedStack, name: str) -> tuple[object, ...]:
-    backend = stack.backends[name]
+def database(backend: PostgresBackend | SqliteBackend) -> tuple[object, ...]:
+    """What two backends of one database have in common."""
     if isinstance(backend, SqliteBackend):
-        return ("sqlite", posixpath.normpath(backend.path))
+        # POSIX lets a path begin with two slashes and mean something else; Linux does not.
+        return ("sqlite", posixpath.normpath("/" + backend.path.lstrip("/")))
     login = backend.current
-    return ("postgres", login.host.lower(), login.port, login.database)
+    return ("postgres", login.host.lower().rstrip("."), login.port, login.database)

@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from stackstore.credentials.snapshot import Login, PostgresBackend, SqliteBackend, Tls
 
 
-def of_login(key: bytes, login: Login, tls: Tls) -> str:
-    """8 hex digits that change when the address, the login or the TLS does."""
+def of_login(key: bytes, namespace: str, login: Login, tls: Tls) -> str:
+    """8 hex digits that change when the address, the login or the TLS does.
+
+    The namespace is the backend's: from another one the operator would otherwise tell whether a
+    guessed login is right, by giving it the same name.
+    """
     password = login.password.get_secret_value() if login.password else ""
     facts = [
+        namespace,
         login.host,
         login.port,
         login.database,

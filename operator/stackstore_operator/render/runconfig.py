@@ -7,6 +7,8 @@ environment, by the placeholders written here.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -23,6 +25,10 @@ from stackstore_operator.render.model import (
     environment_prefix,
 )
 
+_MOST = 256
+_made: OrderedDict[tuple[Hashable, ...], str | RenderError] = OrderedDict()
+"""The newest results, by `_shape`."""
+
 _KV_TIMEOUT = 30
 """Seconds; the server's own bound where nobody says one."""
 
@@ -33,6 +39,55 @@ def config_yaml(stack: ResolvedStack) -> str:
     Raises:
         RenderError: with the reason and a message that names what is wrong.
     """
+    # A login's rotation changes nothing here, and YAML is slow: who looks at thirty stacks that share
+    # a large base config must not keep everybody else waiting.
+    key = _shape(stack)
+    found = _made.get(key)
+    if found is None:
+        try:
+            found = _config_yaml(stack)
+        except RenderError as error:
+            found = error
+        _made[key] = found
+        while len(_made) > _MOST:
+            _made.popitem(last=False)
+    _made.move_to_end(key)
+    if isinstance(found, RenderError):
+        raise RenderError(found.reason, str(found))
+    return found
+
+
+def places_of(stack: ResolvedStack) -> dict[str, list[str]]:
+    """Where everything is put: `stores/<name>` or `providers/<api>/<id>/<field>` to [backend, place].
+
+    Raises:
+        RenderError: as `config_yaml`, for its stores.
+    """
+    stores = {f"stores/{s.name}": [s.backend, s.place] for s in _complete(stack)}
+    own = {
+        f"providers/{p.api}/{p.provider_id}/{p.field}": [p.backend, p.place]
+        for p in stack.providers
+    }
+    return stores | own
+
+
+def _shape(stack: ResolvedStack) -> tuple[Hashable, ...]:
+    """All that the run config depends on; no login is in it."""
+    return (
+        stack.base_config,
+        stack.stores,
+        stack.providers,
+        stack.default_kv,
+        stack.default_sql,
+        stack.release.name,
+        tuple(
+            (name, b.type, b.path if isinstance(b, SqliteBackend) else "", places.database(b))
+            for name, b in sorted(stack.backends.items())
+        ),
+    )
+
+
+def _config_yaml(stack: ResolvedStack) -> str:
     check_prefixes(stack.backends)
     document = _document(stack)
     stores = _complete(stack)

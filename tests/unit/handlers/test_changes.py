@@ -98,8 +98,8 @@ def test_what_is_no_news_asks_for_nothing(world):
         world.changes.backend(backend(version=version))
         world.changes.binding(binding(version=version))
     assert world.seen() == set()
-    # An object of the same name that was made anew is news, whatever its version.
-    fresh = binding(version=1)
+    # An object of the same name that was made anew is news.
+    fresh = binding(version=6)
     fresh["metadata"]["uid"] = "another"
     world.changes.binding(fresh)
     assert world.seen()
@@ -130,14 +130,62 @@ def test_secrets_and_config_maps_concern_who_reads_or_makes_them(world, kind, na
 
 
 def test_what_vanished_while_nobody_looked_is_noticed(world):
-    world.changes.everything([backend()], [binding(), binding("c", stack="t")])
+    listed(world, [backend()], [binding(), binding("c", stack="t")])
     world.seen()
-    world.changes.everything([], [binding()])
+    listed(world, [], [binding()])
     assert world.seen() == {"backend a/sql", "stack a/s", "stack a/t"}
     assert world.cache.backends == {}
     assert [b.metadata.name for b in world.cache.users_of(("a", "sql"))] == ["b"]
-    world.changes.everything([], [binding()])
+    listed(world, [], [binding()])
     assert world.seen() == set()
+
+
+def listed(world: World, backends: list[dict[str, Any]], bindings: list[dict[str, Any]]) -> None:
+    with world.changes.listing() as listing:
+        listing.backends, listing.bindings = backends, bindings
+
+
+def test_what_a_watch_tells_while_everything_is_listed_is_not_undone(world):
+    listed(world, [backend("old")], [binding("old")])
+    with world.changes.listing() as listing:
+        listing.backends, listing.bindings = [backend("old")], [binding("old")]
+        # After the API server answered, and before the answer was looked at:
+        world.changes.backend(backend("new", version=7))
+        world.changes.binding(binding("new", version=7))
+        world.changes.backend(backend("old", version=8), deleted=True)
+        world.changes.binding(binding("old", version=8), deleted=True)
+        world.changes.binding(binding("back", version=9), deleted=True)
+        world.changes.binding(binding("back", version=10))
+    assert world.cache.keys() == {
+        "StorageBackend": {("a", "new")},
+        "StoreBinding": {("a", "new"), ("a", "back")},
+    }
+    # A listing that fails says nothing of what is gone.
+    with pytest.raises(RuntimeError), world.changes.listing():
+        raise RuntimeError
+    assert world.cache.keys()["StorageBackend"] == {("a", "new")}
+
+
+def test_what_cannot_be_read_and_vanished_is_forgotten(world):
+    broken, bad = binding(), backend()
+    broken["spec"]["stores"] = [{"name": "nonsense"}]
+    bad["spec"]["type"] = "sql_mysql"
+    listed(world, [bad], [broken])
+    assert world.cache.unreadable_of("a", "s")
+    world.seen()
+    listed(world, [], [])
+    assert world.cache.unreadable_of("a", "s") == []
+    assert world.cache.unreadable_backends == {}
+    assert "backend a/sql" in world.seen()
+
+
+def test_nothing_is_kept_of_what_is_gone(world):
+    for number in range(20):
+        world.changes.binding(binding(f"b{number}", uses=f"u{number}", stack=f"s{number}"))
+        world.changes.binding(binding(f"b{number}"), deleted=True)
+    assert not any(value for name, value in vars(world.cache).items() if isinstance(value, dict)), (
+        vars(world.cache)
+    )
 
 
 def test_a_binding_that_is_being_deleted_is_no_longer_of_the_stack(world):
@@ -165,7 +213,7 @@ def test_what_cannot_be_read_holds_its_stack_until_it_can(world):
     world.changes.backend(bad)
     assert world.seen() == {"backend a/sql", "stack a/s"}
     assert ("a", "sql") in world.cache.unreadable_backends
-    # What was known of it stays in force.
-    assert world.cache.backends["a", "sql"].spec.type == "sql_postgres"
+    # As after a restart, when nobody knows what it was.
+    assert ("a", "sql") not in world.cache.backends
     world.changes.backend(backend(version=3))
     assert world.cache.unreadable_backends == {}

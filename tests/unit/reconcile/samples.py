@@ -166,7 +166,14 @@ def output(name: str, data: dict[str, str]) -> dict[str, Any]:
             "namespace": "chat",
             "uid": f"uid-{name}",
             "labels": {MANAGED_BY: OPERATOR, STACK_LABEL: "chat"},
-            "ownerReferences": [{"kind": "StoreBinding", "name": "chat", "uid": "uid-chat"}],
+            "ownerReferences": [
+                {
+                    "apiVersion": "stackstore.dev/v1alpha1",
+                    "kind": "StoreBinding",
+                    "name": "chat",
+                    "uid": "uid-chat",
+                }
+            ],
         },
         "data": data,
     }

@@ -208,7 +208,7 @@ def text_of(decided: Plan) -> str:
         lines.append("--- Secret: left as it is")
     else:
         lines.append(f"--- Secret: {' '.join(sorted(decided.secret))}")
-        for key in ("backends.json", "stackstore.json"):
+        for key in ("operator.json", "stackstore.json"):
             lines += [f"--- {key}", decided.secret[key].decode().rstrip()]
     lines += [
         "--- config.yaml",

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from stackstore.credentials.snapshot import MAX_PREVIOUS, PostgresBackend
-from stackstore_operator.reconcile.continuity import ORIGINS_KEY, origins_of
+from stackstore_operator.reconcile import record
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import is_ours
 from stackstore_operator.reconcile.plan import Plan, plan
+from stackstore_operator.reconcile.record import RECORD_KEY
 from stackstore_operator.render.model import SNAPSHOT_KEY
 from tests.unit.reconcile.samples import (
     DEFAULTS,
@@ -150,7 +151,8 @@ def test_an_earlier_login_of_another_backend_is_never_fallen_back_on() -> None:
     )
     decided = plan(moved)
     assert passwords(decided) == ["theirs"]
-    assert origins_of(applied(moved, decided).secret, "chat")["sql_default"] == ("chat", "other")
+    noted = record.read(applied(moved, decided).secret, moved.key, "chat", "chat")
+    assert noted.origins["sql_default"] == ("chat", "other")
 
 
 # -- revisions
@@ -264,9 +266,9 @@ def test_an_output_that_was_deleted_or_edited_is_put_back() -> None:
             start, secret={**start.secret, "data": {SNAPSHOT_KEY: base64.b64encode(b"{}").decode()}}
         ),
         change(
-            start, secret={**start.secret, "data": {ORIGINS_KEY: base64.b64encode(b"[1]").decode()}}
+            start, secret={**start.secret, "data": {RECORD_KEY: base64.b64encode(b"[1]").decode()}}
         ),
-        change(start, secret={**start.secret, "data": {ORIGINS_KEY: "not base64!"}}),
+        change(start, secret={**start.secret, "data": {RECORD_KEY: "not base64!"}}),
         change(start, secret={**start.secret, "data": None}),
     ):
         decided = plan(damaged)
@@ -307,10 +309,20 @@ def test_rotations_arrive_while_the_config_maps_name_is_taken() -> None:
 
 def test_ours_is_told_by_label_and_owner_or_by_what_we_applied() -> None:
     labels = {"app.kubernetes.io/managed-by": "stackstore-operator", "stackstore.dev/stack": "chat"}
-    owners = [{"kind": "StoreBinding", "name": "chat", "uid": "u"}]
+    owners = [
+        {
+            "apiVersion": "stackstore.dev/v1alpha1",
+            "kind": "StoreBinding",
+            "name": "chat",
+            "uid": "u",
+        }
+    ]
+    created_by_us = [{"manager": "stackstore-operator", "operation": "Update"}]
     applied_by_us = [{"manager": "stackstore-operator", "operation": "Apply"}]
     assert is_ours(stranger("x", labels=labels, ownerReferences=owners), "chat")
     assert is_ours(stranger("x", managedFields=applied_by_us), "chat")
+    # Created, and the operator was killed before it applied the rest.
+    assert is_ours(stranger("x", labels=labels, managedFields=created_by_us), "chat")
     for foreign in (
         {},
         {"labels": labels},
@@ -318,7 +330,8 @@ def test_ours_is_told_by_label_and_owner_or_by_what_we_applied() -> None:
         {"labels": {**labels, "stackstore.dev/stack": "other"}, "ownerReferences": owners},
         {"labels": labels, "ownerReferences": [{"kind": "Deployment", "uid": "u"}]},
         {"managedFields": [{"manager": "helm", "operation": "Apply"}]},
-        {"managedFields": [{"manager": "stackstore-operator", "operation": "Update"}]},
+        {"managedFields": created_by_us},
+        {"labels": labels, "ownerReferences": [{**owners[0], "apiVersion": "x/v1"}]},
     ):
         assert not is_ours(stranger("x", **foreign), "chat")
 

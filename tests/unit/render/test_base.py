@@ -66,15 +66,15 @@ REFUSED = {
     GOOD + "a: 0b_\n": ("is tagged, or looks, like what it is not", 3),
     GOOD + f"a: {'9' * 5000}\n": ("is tagged, or looks, like what it is not", 3),
     GOOD + f"a: 0x{'f' * 100_000}\n": ("is tagged, or looks, like what it is not", 3),
-    GOOD + f"a: 1{':1' * 100_000}\n": ("is tagged, or looks, like what it is not", 3),
+    GOOD + f"a: 1{':1' * 60_000}\n": ("is tagged, or looks, like what it is not", 3),
     GOOD + "1: a\n": ("has a key that is not text", 3),
     GOOD + "on: a\n": ("has a key that is not text", 3),
     GOOD + "a: {null: b}\n": ("a: has a key that is not text", 3),
     GOOD + "? [a, b]\n: c\n": ("has a key that is not text", 3),
     GOOD + "a: " + "[" * 100: ("nested deeper than 64 levels", 3),
     GOOD + "a: " + "[" * 100_000: ("nested deeper than 64 levels", 3),
-    GOOD + "a: [" + "1, " * 50_000 + "]": ("has more than 20000 values", 3),
-    GOOD + "a: " + "x" * base.MAX_BYTES: ("is larger than 524288 bytes", 0),
+    GOOD + "a: [" + "1, " * 30_000 + "]": ("has more than 5000 values", 3),
+    GOOD + "a: " + "x" * base.MAX_BYTES: ("is larger than 131072 bytes", 0),
     "providers: {}\n": ("distro_name: must be there", 1),
     "distro_name:\nproviders: {}\n": ("distro_name: must be there", 1),
     "image_name: 7\nproviders: {}\n": ("distro_name: must be there", 1),
@@ -241,9 +241,11 @@ def test_data_survives_the_way_through_our_yaml(value):
 
 
 @given(VALUES)
+@example({"": [], " ": {}, "\x85": []})
 @settings(deadline=None)
 def test_a_base_config_means_the_same_after_rendering(value):
-    text = yaml.safe_dump({"distro_name": "x", "providers": {}, "kept": value}, allow_unicode=True)
+    # Escaped: written as they are, a few line breaks of other scripts would be folded.
+    text = yaml.safe_dump({"distro_name": "x", "providers": {}, "kept": value}, allow_unicode=False)
     found = yaml.safe_load(runconfig.config_yaml(stack(base_config=text)))
     assert same(found["kept"], yaml.safe_load(text)["kept"])
 

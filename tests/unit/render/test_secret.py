@@ -104,15 +104,18 @@ KEY = b"k" * 32
 )  # fmt: skip
 def test_a_revision_changes_with_every_part_of_a_login(change):
     tls = Tls(mode="Disable")
-    assert revision.of_login(KEY, login(), tls) == revision.of_login(KEY, login(), tls)
-    assert revision.of_login(KEY, login(**change), tls) != revision.of_login(KEY, login(), tls)
+    assert revision.of_login(KEY, "ns", login(), tls) == revision.of_login(KEY, "ns", login(), tls)
+    assert revision.of_login(KEY, "ns", login(**change), tls) != revision.of_login(
+        KEY, "ns", login(), tls
+    )
 
 
 def test_a_revision_changes_with_tls_and_cant_be_made_without_the_key():
-    before = revision.of_login(KEY, login(), Tls(mode="Require"))
-    assert revision.of_login(KEY, login(), Tls(mode="VerifyFull")) != before
-    assert revision.of_login(KEY, login(), Tls(mode="Require", ca=CA)) != before
-    assert revision.of_login(b"x" * 32, login(), Tls(mode="Require")) != before
+    before = revision.of_login(KEY, "ns", login(), Tls(mode="Require"))
+    assert revision.of_login(KEY, "other", login(), Tls(mode="Require")) != before
+    assert revision.of_login(KEY, "ns", login(), Tls(mode="VerifyFull")) != before
+    assert revision.of_login(KEY, "ns", login(), Tls(mode="Require", ca=CA)) != before
+    assert revision.of_login(b"x" * 32, "ns", login(), Tls(mode="Require")) != before
     assert len(before) == 8
     assert int(before, 16) >= 0
 
