@@ -51,6 +51,8 @@ def main() -> int:
     except (DemoError, RuntimeError, TimeoutError, OSError, httpx.HTTPError) as error:
         trouble = str(error)
     finally:
+        if code:
+            story.say("\nstopping: what was started is ended first, up to ten seconds …")
         left = environment.stop()
     story.scene("Everything ends")
     claims.add("No process, port or file is left behind", not left, ", ".join(left) or "none")

@@ -23,6 +23,8 @@ def keep(environment: Environment, story: Story, tools: Path) -> None:
     """Print the commands and wait for Ctrl-C or a signal, which here are the way to end it."""
     login = environment.root / "pgpass"
     login.touch(mode=0o600)
+    # So that what you delete goes: outputs with their bindings, and namespaces.
+    environment.plane.start_controllers()
     server = environment.postgres
     login.write_text(f"{server.host}:{server.port}:*:{server.superuser}:{server.password}\n")
     story.say("In another terminal:\n")
@@ -51,6 +53,7 @@ def _commands(environment: Environment, tools: Path, login: Path) -> str:
     return "\n".join(
         (
             f"export KUBECONFIG={kubeconfig} KUBECACHEDIR={cache} PATH={quoted(str(tools))}:$PATH",
+            f"cd {quoted(str(Path.cwd()))}",
             "kubectl get sbe,sbn",
             "kubectl describe sbn chat",
             f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
@@ -61,11 +64,13 @@ def _commands(environment: Environment, tools: Path, login: Path) -> str:
             f"""echo '{{"stringData": {{"password": "the-new-one"}}}}' | {patch}""",
             f"""echo "ALTER ROLE {user} PASSWORD 'the-new-one'" | {psql}""",
             "",
-            "# see the connections move to the new revision",
+            "# two seconds later: see the connections at the new revision",
             f'echo "{CONNECTIONS}" | {psql}',
             "",
-            "# load; the logs",
+            "# load (prints its counts and every id); the logs",
             f"{quoted(sys.executable)} -m examples.demo.load --url {url} --seconds 10",
-            f"tail -f {quoted(str(environment.root))}/*.log",
+            f"tail -f {quoted(str(environment.root))}/operator.log {quoted(str(environment.root))}/stack.log",
+            "",
+            "# `kubectl apply -f examples/quickstart/` would undo the two patches above: port and path",
         )
     )

@@ -67,7 +67,12 @@ def look(
     postgres = _snapshot(spec, backend.metadata.namespace, resolved, key)
     return BackendState(
         accepted,
-        Said("CredentialsResolved", "True", Reason.RESOLVED),
+        Said(
+            "CredentialsResolved",
+            "True",
+            Reason.RESOLVED,
+            f"login from Secret '{spec.credentials.secret_ref.name}'",
+        ),
         None if missing else postgres,
         postgres.current.revision,
     )
@@ -117,7 +122,9 @@ def _resolved(
     name = credentials.secret_ref.name
     secret = secrets.get((namespace, name))
     if secret is None:
-        raise CredentialsProblem(Reason.SECRET_NOT_FOUND, f"there is no Secret '{name}'")
+        raise CredentialsProblem(
+            Reason.SECRET_NOT_FOUND, f"there is no Secret '{name}' in namespace '{namespace}'"
+        )
     refused = secret.refused if isinstance(secret, Source) else ""
     if refused:
         raise CredentialsProblem(Reason.SECRET_INVALID, f"Secret '{name}' {refused}")

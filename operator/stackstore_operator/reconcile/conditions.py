@@ -45,13 +45,16 @@ def timed(
 
 
 def summary(parts: Iterable[Said]) -> Said:
-    """Ready: True when every part is; else it repeats the first that isn't, False before Unknown."""
+    """Ready: True when every part is; else it repeats the first that isn't, False before Unknown.
+
+    When all is well it repeats the last part, which says what came of it.
+    """
     parts = list(parts)
     for status in ("False", "Unknown"):
         for part in parts:
             if part.status == status:
                 return Said("Ready", part.status, part.reason, part.message)
-    return Said("Ready", "True", Reason.READY)
+    return Said("Ready", "True", Reason.READY, parts[-1].message if parts else "")
 
 
 def not_yet(type_: str) -> Said:

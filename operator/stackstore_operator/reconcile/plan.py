@@ -138,11 +138,15 @@ def _outputs(
     return _Outputs(
         # Where something is withdrawn, the words of the next look: nothing tells any more by then
         # that it was in force.
-        waiting if refused else Said("Rendered", "True", Reason.RENDERED),
+        waiting if refused else Said("Rendered", "True", Reason.RENDERED, _written(inputs)),
         Snapshot.parse(content, secret_name(inputs.stack)),
         Record({name: found.key for name, found in resolution.backends.items()}, places),
         config,
     )
+
+
+def _written(inputs: StackInputs) -> str:
+    return f"ConfigMap '{config_map_name(inputs.stack)}' and Secret '{secret_name(inputs.stack)}'"
 
 
 def _waiting(message: str) -> Said:
@@ -218,6 +222,8 @@ def _statuses(
     inputs: StackInputs, composition: Composition, resolution: Resolution, outputs: _Outputs
 ) -> dict[str, StoreBindingStatus]:
     statuses = {}
+    there = inputs.config_map
+    config = outputs.config is not None or (there is not None and is_ours(there, inputs.stack))
     for binding in inputs.bindings:
         name, generation = binding.metadata.name, binding.metadata.generation
         accepted, resolved = composition.accepted[name], resolution.said[name]
@@ -229,8 +235,9 @@ def _statuses(
         statuses[name] = StoreBindingStatus(
             observed_generation=generation,
             conditions=conditions.timed(said, binding.status.conditions, generation, inputs.now),
-            config_map_name=config_map_name(inputs.stack),
-            secret_name=secret_name(inputs.stack),
+            # Names of what there is: nobody should wait for an object that nobody makes.
+            config_map_name=config_map_name(inputs.stack) if config else "",
+            secret_name=secret_name(inputs.stack) if outputs.snapshot else "",
             stack_id=revision.stack_id(inputs.namespace, inputs.stack),
             revision=outputs.snapshot.revision if outputs.snapshot is not None else "",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.backend import StorageBackend, allows
@@ -48,13 +48,18 @@ class Resolution:
 def resolve(inputs: StackInputs, composition: Composition) -> Resolution:
     """Follow every reference of every accepted binding."""
     result = Resolution()
+    problems: dict[str, dict[Said, list[str]]] = {}
     for use in composition.uses:
         found = _follow(inputs, use)
         if isinstance(found, Found):
             result.backends[use.name] = found
-        else:
-            result.unusable.append(use)
-            result.said.setdefault(use.binding, found)
+            continue
+        result.unusable.append(use)
+        problems.setdefault(use.binding, {}).setdefault(found, []).append(use.path)
+    for name, found_problems in problems.items():
+        # All of a binding's problems at once, under the reason of the first.
+        texts = [f"{', '.join(paths)}: {said.message}" for said, paths in found_problems.items()]
+        result.said[name] = replace(next(iter(found_problems)), message="; ".join(texts))
     for name, accepted in composition.accepted.items():
         if accepted.status == "True":
             result.said.setdefault(name, Said("BackendsResolved", "True", Reason.RESOLVED))
@@ -85,20 +90,22 @@ def _follow(inputs: StackInputs, use: Use) -> Found | Said:
     backend = inputs.backends.get(use.backend)
     if backend is None or not allows(backend, inputs.namespace):
         # One answer for both: whether it exists is not a stranger's business.
+        problem = f"was not found, or does not allow namespace '{inputs.namespace}'"
+        if use.backend[0] == inputs.namespace:
+            problem = f"does not exist in namespace '{inputs.namespace}'"
         return Said(
             "BackendsResolved",
             "Unknown",
             Reason.NOT_FOUND_OR_NOT_ALLOWED,
-            f"{use.path}: StorageBackend '{label}' was not found, or does not allow namespace "
-            f"'{inputs.namespace}'",
+            f"StorageBackend '{label}' {problem}",
         )
     if not backend.spec.type.startswith(f"{use.family}_"):
         return Said(
             "BackendsResolved",
             "False",
             Reason.FAMILY_MISMATCH,
-            f"{use.path} needs a {use.family} backend, and StorageBackend '{label}' is "
-            f"{backend.spec.type}",
+            f"needs a {use.family} backend ({use.family}_postgres or {use.family}_sqlite), "
+            f"and StorageBackend '{label}' is {backend.spec.type}",
         )
     state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
     if state.snapshot is None:
@@ -110,7 +117,7 @@ def _follow(inputs: StackInputs, use: Use) -> Found | Said:
             "BackendsResolved",
             part.status,
             Reason.BACKEND_NOT_READY,
-            f"{use.path}: StorageBackend '{label}' can't be used yet{cause}",
+            f"StorageBackend '{label}' can't be used yet{cause}",
         )
     return _found(use.backend, backend, state.snapshot)
 
