@@ -327,18 +327,24 @@ def test_a_backend_of_another_namespace_needs_its_consent(api, other):
     refused = api.wait(
         "StoreBinding", "chat", "BackendsResolved", "Unknown", "NotFoundOrNotAllowed"
     )
+    nowhere = {**far, "name": "not-there"}
     api.merge(
         "StoreBinding",
         "chat",
-        {"spec": {"stores": [{**sql("inference"), "backendRef": {**far, "name": "not-there"}}]}},
+        {
+            "spec": {
+                "stores": [{**sql("inference"), "backendRef": nowhere}],
+                "defaults": {"kv": {"name": "kv-default"}, "sql": nowhere},
+            }
+        },
     )
     until(lambda: "not-there" in api.condition("StoreBinding", "chat", "BackendsResolved")[2])
     missing = api.condition("StoreBinding", "chat", "BackendsResolved")[2]
     assert missing.replace("not-there", "sql-default") == refused
     assert other.get("StorageBackend", "sql-default")["status"]["bindings"] == 0
-    api.merge(
-        "StoreBinding", "chat", {"spec": {"stores": [{**sql("inference"), "backendRef": far}]}}
-    )
+    back = {"kv": {"name": "kv-default"}, "sql": far}
+    stores = [{**sql("inference"), "backendRef": far}]
+    api.merge("StoreBinding", "chat", {"spec": {"stores": stores, "defaults": back}})
     other.merge("StorageBackend", "sql-default", {"spec": {"allowedNamespaces": {"from": "All"}}})
     api.ready("chat", seconds=HEALS_WITHIN + 3)
     assert snapshot(api)["backends"]["sql_default"]["current"]["password"] == "hunter2"
@@ -369,6 +375,16 @@ def test_events_have_stable_reasons_and_come_once_a_change(api):
     until(lambda: ("chat", "Normal", "Ready") in told())
     assert told().count(("chat", "Warning", "BackendNotReady")) == 1
     assert told().count(("chat", "Normal", "Ready")) == 1
+    of_backend = [
+        (e["type"], e["reason"], e["message"])
+        for e in api.list("Event")
+        if e["involvedObject"]["name"] == "sql-default"
+    ]
+    assert sorted(kind[:2] for kind in of_backend) == [
+        ("Normal", "Ready"),
+        ("Warning", "SecretNotFound"),
+    ]
+    assert all("pg-app" in message for _, _, message in of_backend)
     assert all(e["source"]["component"] == "stackstore-operator" for e in api.list("Event"))
 
 

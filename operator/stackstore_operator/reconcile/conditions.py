@@ -44,6 +44,12 @@ def timed(
     return conditions
 
 
+def turned(before: Iterable[Condition], ready: Condition) -> bool:
+    """Whether Ready has another status or reason than before: what an event tells."""
+    known = {condition.type: (condition.status, condition.reason) for condition in before}
+    return known.get("Ready") != (ready.status, ready.reason)
+
+
 def summary(parts: Iterable[Said]) -> Said:
     """Ready: True when every part is; else it repeats the first that isn't, False before Unknown.
 

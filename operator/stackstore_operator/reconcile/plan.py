@@ -30,9 +30,9 @@ from stackstore_operator.render.model import SNAPSHOT_KEY, RenderError, Resolved
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An event to post on a binding whose readiness changed."""
+    """An event to post on an object whose readiness changed."""
 
-    binding: str
+    name: str
     warning: bool
     reason: str
     message: str
@@ -253,11 +253,10 @@ def announcements(
     """
     found = []
     for binding in inputs.bindings:
-        before = {c.type: (c.status, c.reason) for c in binding.status.conditions}
         ready = statuses[binding.metadata.name].conditions[0]
         if ready.reason == Reason.NOT_FOUND_OR_NOT_ALLOWED:
             continue
-        if before.get("Ready") != (ready.status, ready.reason):
+        if conditions.turned(binding.status.conditions, ready):
             found.append(
                 Announcement(
                     binding.metadata.name, ready.status != "True", ready.reason, ready.message

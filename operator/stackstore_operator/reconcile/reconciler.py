@@ -18,12 +18,13 @@ from stackstore_operator.reconcile import record
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache, Unreadable
+from stackstore_operator.reconcile.conditions import turned
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
 from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
 from stackstore_operator.reconcile.invalid import binding_status
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
-from stackstore_operator.reconcile.plan import Plan, plan
+from stackstore_operator.reconcile.plan import Announcement, Plan, plan
 from stackstore_operator.reconcile.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Reconciler:
             if status != by_name[name].status:
                 await self._write_binding(by_name[name], status)
         for announcement in decided.announcements:
-            about = by_name[announcement.binding].metadata
+            about = by_name[announcement.name].metadata
             await post(self._client, "StoreBinding", about, announcement)
 
     async def _backend(self, look: Look) -> float | None:
@@ -111,6 +112,10 @@ class Reconciler:
         status = backend_status(inputs, int(time.time()))
         if status != backend.status:
             await self._write_backend(backend, status)
+        ready = status.conditions[0]
+        if turned(backend.status.conditions, ready):
+            told = Announcement(look.name, ready.status != "True", ready.reason, ready.message)
+            await post(self._client, "StorageBackend", backend.metadata, told)
         return None
 
     async def _read(

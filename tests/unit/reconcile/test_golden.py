@@ -200,7 +200,7 @@ def text_of(decided: Plan) -> str:
             text = f": {c.message}" if c.message else ""
             lines.append(f"  {c.type}={c.status} {c.reason} since {c.last_transition_time}{text}")
     lines += [
-        f"event on {a.binding}: {'Warning' if a.warning else 'Normal'} {a.reason} {a.message}".rstrip()
+        f"event on {a.name}: {'Warning' if a.warning else 'Normal'} {a.reason} {a.message}".rstrip()
         for a in decided.announcements
     ]
     lines.append(f"again at {decided.again_at or 'no time'}")

@@ -618,7 +618,7 @@ def test_an_event_tells_of_a_change_and_only_once() -> None:
     assert plan(start).announcements == ()
     broken = change(start, secrets={APP: {**LOGIN, "password": b""}})
     (event,) = plan(broken).announcements
-    assert (event.binding, event.warning, event.reason) == ("chat", True, "BackendNotReady")
+    assert (event.name, event.warning, event.reason) == ("chat", True, "BackendNotReady")
     assert plan(applied(broken, plan(broken))).announcements == ()
 
 
