@@ -51,8 +51,9 @@ lint: $(ENV) ## ruff, strict mypy, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: generate
-generate: $(ENV) ## Write the generated files (crds/) anew
+generate: $(ENV) ## Write the generated files (crds/, docs/reasons.md) anew
 	$(BIN)/stackstore-operator crds --output crds
+	$(BIN)/python -m stackstore_operator.api.reasons > docs/reasons.md
 
 .PHONY: bench
 bench: $(ENV) ## Benchmarks: NAME=kv for one, CHECK=1 to fail when a bar does not hold

@@ -102,7 +102,8 @@ class Reason(enum.StrEnum):
     )
     BASE_CONFIG_INVALID = (
         "BaseConfigInvalid",
-        "The base config is not a YAML mapping, or too large.",
+        "The base config is no run config: not plain YAML, too large, with a key or a provider twice, of "
+        "the shape of an earlier release, or with references that don't fit.",
     )
     PROVIDER_NOT_FOUND = (
         "ProviderNotFound",
@@ -114,7 +115,7 @@ class Reason(enum.StrEnum):
     )
     TABLE_COLLISION = (
         "TableCollision",
-        "Two users of one backend would share a table or a kv namespace.",
+        "Two users of one database would share a table or a kv namespace.",
     )
     RENDERED = "Rendered", "The run config and the Secret are as the bindings say."
     OUTPUT_NAME_TAKEN = (
