@@ -9,8 +9,8 @@ from stackstore_operator.api.conditions import Reason
 _HEAD = """\
 # Reasons
 
-Generated from operator/stackstore_operator/api/conditions.py by `make generate`; do not edit. Conditions and events
-use these words, each in one meaning; the message beside one says what exactly, and where.
+Generated from operator/stackstore_operator/api/conditions.py by `make generate`; do not edit. Conditions
+and events use these words, each in one meaning; the message beside one says what exactly, and where.
 
 | reason | meaning |
 |---|---|
