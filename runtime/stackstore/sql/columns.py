@@ -43,6 +43,12 @@ class ColumnType(Enum):
     """A moment, to the microsecond; naive ones mean UTC, and aware UTC comes back."""
 
 
+class JsonText(str):
+    """A JSON column's value that is written as JSON already: goes into the column as it is."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
     """A column of `create_table`.
@@ -236,10 +242,16 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` makes one a call, which takes as long as writing a small value."""
+
+
 def _json(column: str, value: Any) -> str:
+    if isinstance(value, JsonText):
+        return str.__str__(value)
     trouble = None
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _WRITER.encode(value)
         # A lone surrogate has no UTF-8, but it has an escape.
         return text if _is_unicode(text) else json.dumps(value, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:

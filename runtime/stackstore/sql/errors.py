@@ -24,6 +24,10 @@ from stackstore.errors import (
 )
 
 
+class MissingError(StoreError):
+    """A table or column isn't in the database; what was asked for may be fine."""
+
+
 class Outcome(Enum):
     """What is known of a statement that failed."""
 
@@ -114,7 +118,7 @@ def _postgres(where: str, key: tuple[str, ...], error: BaseException) -> Fault:
     if state in ("42P01", "3F000", "42703"):
         return Fault(
             Outcome.MISSING,
-            StoreError(f"{where}: it isn't in the database as create_table made it ({detail})"),
+            MissingError(f"{where}: it isn't in the database as create_table made it ({detail})"),
         )
     if state in ("40001", "40P01"):
         return Fault(
@@ -179,7 +183,7 @@ def _sqlite(where: str, key: tuple[str, ...], error: sqlite3.Error) -> Fault:
     if "no such table" in text or "no such column" in text or "has no column named" in text:
         return Fault(
             Outcome.MISSING,
-            StoreError(f"{where}: it isn't in the database as create_table made it ({code})"),
+            MissingError(f"{where}: it isn't in the database as create_table made it ({code})"),
         )
     if code in ("SQLITE_BUSY", "SQLITE_LOCKED") or code.startswith(
         ("SQLITE_BUSY_", "SQLITE_LOCKED_")
@@ -197,6 +201,10 @@ def _sqlite(where: str, key: tuple[str, ...], error: sqlite3.Error) -> Fault:
             Outcome.REFUSED,
             InvalidArgumentError(f"{where}: SQLite does not take a value of it ({code})"),
         )
+    if code == "SQLITE_ERROR":
+        # What the statement asks for can't be, today or later: an index named like a table, a write
+        # to a view. The text would quote the statement.
+        return Fault(Outcome.REFUSED, StoreError(f"{where}: SQLite refused it ({code})"))
     if isinstance(error, sqlite3.ProgrammingError):
         return Fault(Outcome.LOST, lost(where))
     return Fault(

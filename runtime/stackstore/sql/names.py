@@ -6,12 +6,13 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from stackstore.config.schema import RESERVED_TABLES
 from stackstore.errors import InvalidArgumentError
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
-RESERVED = frozenset({"schema_versions", "cursor_keys"})
-"""Tables of ours that share the place with those of the stores."""
+RESERVED = RESERVED_TABLES
+"""Tables and indexes of ours that share the place with those of the stores; casefolded."""
 
 
 def identifier(kind: str, name: object) -> str:

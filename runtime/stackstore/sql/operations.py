@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import and_, select
@@ -106,7 +107,7 @@ class Operations(ABC):
             InvalidArgumentError, BackendUnavailableError: as `insert`.
         """
         known = self._table(table)
-        given = _rows(known, data)
+        given = given_rows(known, data)
         statements.check_key(known, conflict_columns)
         if not given:
             return
@@ -180,7 +181,7 @@ class Operations(ABC):
         async def work(connection: AsyncConnection) -> list[Row]:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
-        rows = _decoded(known, await self._run(known, work, writes=False))
+        rows = decoded(known, await self._run(known, work, writes=False))
         return rows[0] if rows else None
 
     async def fetch_all(
@@ -212,12 +213,12 @@ class Operations(ABC):
         known = self._table(table)
         found = conditions(known, where)
         ordered = order(known, order_by)
-        _check_limit(limit)
+        check_limit(limit)
         position: Sequence[Any] | None = None
         if cursor is not None:
             if after is not None:
                 raise InvalidArgumentError("cursor and after exclude each other")
-            position = await self._position(known, found, ordered, cursor)
+            position = await self.position(known, found, ordered, cursor)
         elif after is not None:
             position = await self._position_of_row(known, found, ordered, after)
         statement = page(known, found, ordered, position, None if limit is None else limit + 1)
@@ -226,16 +227,61 @@ class Operations(ABC):
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
         rows = await self._run(known, work, writes=False)
+        return await self.paged(known, found, ordered, rows, limit)
+
+    # -- for what is built on it
+
+    def table(self, name: object) -> Table:
+        """A table as it is known.
+
+        Raises:
+            NotFoundError: this store wasn't told of it.
+        """
+        return self._table(name)
+
+    async def run(self, table: str, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
+        """Run statements of one's own; errors come as of this class's own.
+
+        Args:
+            table: a known table, for messages; it is made again when it is gone.
+            work: an async function of a connection. It may run more than once, so it does nothing
+                but speak to its connection.
+            writes: whether it changes anything.
+            atomic: it is several statements that belong together.
+        """
+        return await self._run(self._table(table), work, writes=writes, atomic=atomic)
+
+    async def position(
+        self, table: Table, where: Conditions, order: Order, cursor: str
+    ) -> list[Any]:
+        """The position that a cursor of this table, where and order stands for.
+
+        Raises:
+            InvalidArgumentError: it isn't one.
+        """
+        asked = cursors.question(table, where, order)
+        payload = cursors.signed_by(await self._cursor_key(), asked, cursor)
+        if payload is None:
+            # The name may have moved to another database since the key was read.
+            payload = cursors.signed_by(await self._cursor_key(fresh=True), asked, cursor)
+        if payload is None:
+            raise cursors.refused()
+        return cursors.position(table, order, payload)
+
+    async def paged(
+        self, table: Table, where: Conditions, order: Order, rows: list[Row], limit: int | None
+    ) -> Page:
+        """A page of the driver's rows; one more than the limit says that there are more."""
         if limit is None or len(rows) <= limit:
-            return Page(_decoded(known, rows), has_more=False, next_cursor=None)
+            return Page(decoded(table, rows), has_more=False, next_cursor=None)
         last = rows[limit - 1]
         following = cursors.sign(
             await self._cursor_key(),
-            cursors.question(known, found, ordered),
-            [known.columns[term.column].type for term in ordered],
-            [last[term.column] for term in ordered],
+            cursors.question(table, where, order),
+            [table.columns[term.column].type for term in order],
+            [last[term.column] for term in order],
         )
-        return Page(_decoded(known, rows[:limit]), has_more=True, next_cursor=following)
+        return Page(decoded(table, rows[:limit]), has_more=True, next_cursor=following)
 
     # -- inside
 
@@ -261,43 +307,17 @@ class Operations(ABC):
 
     async def _insert(self, name: str, rows: Any, *, do_nothing: bool) -> int:
         table = self._table(name)
-        whole = [table.whole(row) for row in _rows(table, rows)]
+        whole = [table.whole(row) for row in given_rows(table, rows)]
         return await self._write(table, whole, statements.insert(table, do_nothing=do_nothing))
 
     async def _write(self, table: Table, rows: list[Row], write: statements.Insert) -> int:
         if not rows:
             return 0
-        # In one order everywhere, so that two writers of the same keys don't lock each other out.
-        rows.sort(key=lambda row: tuple(row[column] for column in table.primary_key))
 
         async def work(connection: AsyncConnection) -> int:
-            done = 0
-            for start in range(0, len(rows), CHUNK_ROWS):
-                chunk = rows[start : start + CHUNK_ROWS]
-                if len(chunk) == 1:
-                    result = await connection.execute(write.one, chunk[0])
-                elif table.dialect == "postgresql":
-                    result = await connection.execute(
-                        write.many, statements.columnwise(table, chunk)
-                    )
-                else:
-                    result = await connection.execute(write.one, chunk)
-                done += result.rowcount
-            return done
+            return await write_rows(connection, table, rows, write)
 
         return await self._run(table, work, writes=True, atomic=len(rows) > CHUNK_ROWS)
-
-    async def _position(
-        self, table: Table, where: Conditions, order: Order, cursor: str
-    ) -> list[Any]:
-        asked = cursors.question(table, where, order)
-        payload = cursors.signed_by(await self._cursor_key(), asked, cursor)
-        if payload is None:
-            # The name may have moved to another database since the key was read.
-            payload = cursors.signed_by(await self._cursor_key(fresh=True), asked, cursor)
-        if payload is None:
-            raise cursors.refused()
-        return cursors.position(table, order, payload)
 
     async def _position_of_row(
         self, table: Table, where: Conditions, order: Order, after: Any
@@ -326,7 +346,31 @@ class Operations(ABC):
         return list(row)
 
 
-def _rows(table: Table, data: object) -> list[Mapping[str, Any]]:
+async def write_rows(
+    connection: AsyncConnection, table: Table, rows: list[Row], write: statements.Insert
+) -> int:
+    """Write rows as the driver wants them; returns how many were written."""
+    # In one order everywhere, so that two writers of the same keys don't lock each other out.
+    rows.sort(key=itemgetter(*table.primary_key))
+    done = 0
+    for start in range(0, len(rows), CHUNK_ROWS):
+        chunk = rows[start : start + CHUNK_ROWS]
+        if len(chunk) == 1:
+            result = await connection.execute(write.one, chunk[0])
+        elif table.dialect == "postgresql":
+            result = await connection.execute(write.many, statements.columnwise(table, chunk))
+        else:
+            result = await connection.execute(write.one, chunk)
+        done += result.rowcount
+    return done
+
+
+def given_rows(table: Table, data: object) -> list[Mapping[str, Any]]:
+    """One row or many, as a list.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
     if isinstance(data, Mapping):
         return [data]
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
@@ -337,7 +381,8 @@ def _rows(table: Table, data: object) -> list[Mapping[str, Any]]:
     )
 
 
-def _decoded(table: Table, rows: list[Row]) -> list[Row]:
+def decoded(table: Table, rows: list[Row]) -> list[Row]:
+    """The driver's rows as callers get them, in place."""
     for column, defined in table.columns.items():
         if defined.type in (ColumnType.JSON, ColumnType.DATETIME):
             for row in rows:
@@ -345,7 +390,12 @@ def _decoded(table: Table, rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _check_limit(limit: object) -> None:
+def check_limit(limit: object) -> None:
+    """Refuse what is no limit of a page.
+
+    Raises:
+        InvalidArgumentError: it isn't one.
+    """
     if limit is None:
         return
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:

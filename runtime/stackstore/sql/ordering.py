@@ -78,7 +78,14 @@ def canonical(order: Order) -> list[Any]:
 
 
 def page(
-    table: Table, where: Conditions, order: Order, position: Sequence[Any] | None, limit: int | None
+    table: Table,
+    where: Conditions,
+    order: Order,
+    position: Sequence[Any] | None,
+    limit: int | None,
+    *,
+    columns: Sequence[ColumnElement[Any]] | None = None,
+    skip: int | None = None,
 ) -> Select[Any]:
     """The statement for a page.
 
@@ -88,19 +95,27 @@ def page(
         order: how they come.
         position: the driver's values of the order's columns; only rows beyond it come.
         limit: most rows; None for all.
+        columns: what is selected, by default every column.
+        skip: how many rows to leave out first.
     """
-    if position is None:
-        return _select(table, where, order, (), limit)
-    ranges = beyond(table, order, position)
+    ranges = [()] if position is None else beyond(table, order, position)
+    selected = table.selected() if columns is None else list(columns)
     if len(ranges) == 1:
-        return _select(table, where, order, ranges[0], limit)
+        return _limited(_select(table, where, order, ranges[0], selected), limit, skip)
+    # Each range has to give as many as might be left out, too.
+    most = None if limit is None else limit + (skip or 0)
+    names = [column.name for column in selected]
+    inner = [*selected, *(table.core.c[term.column] for term in order if term.column not in names)]
     # Wrapped one by one: SQLite takes no LIMIT in a bare member of a UNION.
-    parts = [select(_select(table, where, order, clauses, limit).subquery()) for clauses in ranges]
+    parts = [
+        select(_limited(_select(table, where, order, clauses, inner), most, None).subquery())
+        for clauses in ranges
+    ]
     united = union_all(*parts).subquery()
-    statement = select(*(united.c[column] for column in table.columns)).order_by(
-        *(_direction(table, united.c[term.column], term) for term in order)
+    statement = select(*(united.c[name] for name in names)).order_by(
+        *(direction(table, united.c[term.column], term) for term in order)
     )
-    return statement if limit is None else statement.limit(limit)
+    return _limited(statement, limit, skip)
 
 
 def beyond(table: Table, order: Order, position: Sequence[Any]) -> list[tuple[Clause, ...]]:
@@ -151,26 +166,31 @@ def beyond(table: Table, order: Order, position: Sequence[Any]) -> list[tuple[Cl
     return ranges
 
 
-def _select(
-    table: Table,
-    where: Conditions,
-    order: Order,
-    clauses: tuple[Clause, ...],
-    limit: int | None,
-) -> Select[Any]:
-    statement = select(*table.selected())
-    every = (*where.clauses, *clauses)
-    if every:
-        statement = statement.where(and_(*every))
-    statement = statement.order_by(
-        *(_direction(table, table.core.c[term.column], term) for term in order)
-    )
-    return statement if limit is None else statement.limit(limit)
-
-
-def _direction(table: Table, column: ColumnElement[Any], term: Term) -> UnaryExpression[Any]:
+def direction(table: Table, column: ColumnElement[Any], term: Term) -> UnaryExpression[Any]:
+    """A term of ORDER BY, for a column that has a term's values."""
     way = column.desc() if term.descending else column.asc()
     if not term.nullable or table.dialect == "sqlite":
         # Nothing to say about NULLs, and Postgres matches an order to an index to the letter.
         return way
     return way.nulls_last() if term.descending else way.nulls_first()
+
+
+def _select(
+    table: Table,
+    where: Conditions,
+    order: Order,
+    clauses: tuple[Clause, ...],
+    columns: Sequence[ColumnElement[Any]],
+) -> Select[Any]:
+    statement = select(*columns).select_from(table.core)
+    every = (*where.clauses, *clauses)
+    if every:
+        statement = statement.where(and_(*every))
+    return statement.order_by(
+        *(direction(table, table.core.c[term.column], term) for term in order)
+    )
+
+
+def _limited(statement: Select[Any], limit: int | None, skip: int | None) -> Select[Any]:
+    limited = statement if limit is None else statement.limit(limit)
+    return limited if skip is None else limited.offset(skip)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stackstore.errors import BackendUnavailableError
 from stackstore.pools.database import Database
+from stackstore.pools.sqlite import BUSY_TIMEOUT_MILLISECONDS
 from stackstore.sql.errors import CAUGHT, Fault, Outcome, fault
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ ATTEMPTS = 5
 
 TURN_SECONDS = 10.0
 """How long a writer waits for its turn on a SQLite file, as long as for other processes."""
+
+HURRIED_MILLISECONDS = 250
+"""How long a hurried writer waits for other processes."""
 
 _TURNS: WeakKeyDictionary[object, asyncio.Lock] = WeakKeyDictionary()
 """SQLite has one writer at a time. Here they queue; its own way is to poll, and isn't fair."""
@@ -56,6 +60,7 @@ class Runner:
         writes: bool,
         atomic: bool = False,
         heal: Callable[[], Awaitable[None]] | None = None,
+        patient: bool = True,
     ) -> T:
         """Do it, and once more where that can't do harm.
 
@@ -67,6 +72,8 @@ class Runner:
                 happened is unknown.
             atomic: it is several statements that belong together.
             heal: makes a missing table again; then the work is repeated once.
+            patient: it waits long for other processes' writes on SQLite; False: the caller comes
+                again by itself, and rather ends at once when it is cancelled.
 
         Raises:
             StackstoreError: as `stackstore.sql.errors` says; nothing of the driver's is in it.
@@ -74,7 +81,9 @@ class Runner:
         times = {Outcome.AGAIN: ATTEMPTS, Outcome.LOST: 0 if writes else 1}
         times[Outcome.MISSING] = 0 if heal is None else 1
         while True:
-            ended = await self.attempt(table, key, work, writes=writes, atomic=atomic)
+            ended = await self.attempt(
+                table, key, work, writes=writes, atomic=atomic, patient=patient
+            )
             if isinstance(ended, Done):
                 return ended.result
             left = times.get(ended.outcome, 0)
@@ -88,11 +97,20 @@ class Runner:
                 await asyncio.sleep(random.uniform(0, 0.02 * (ATTEMPTS - left + 1)))  # noqa: S311
 
     async def attempt(
-        self, table: str, key: tuple[str, ...], work: Work[T], *, writes: bool, atomic: bool
+        self,
+        table: str,
+        key: tuple[str, ...],
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool,
+        patient: bool = True,
     ) -> Done[T] | Fault:
         """Do it once. What goes wrong in the database is returned, for what to do depends on it."""
         try:
-            async with self._connection(writes=writes, atomic=atomic) as connection:
+            async with self._connection(
+                writes=writes, atomic=atomic, patient=patient
+            ) as connection:
                 result = await work(connection)
             return Done(result)
         except CAUGHT as error:
@@ -148,7 +166,9 @@ class Runner:
             turn.release()
 
     @contextlib.asynccontextmanager
-    async def _connection(self, *, writes: bool, atomic: bool) -> AsyncIterator[AsyncConnection]:
+    async def _connection(
+        self, *, writes: bool, atomic: bool, patient: bool
+    ) -> AsyncIterator[AsyncConnection]:
         async with self.turn(writes=writes):
             connection = await self.connect()
             try:
@@ -159,8 +179,25 @@ class Runner:
                 elif not writes:
                     await connection.execution_options(stackstore_read_only=True)
                     yield connection
-                else:
+                elif patient or self.database.dialect == "postgresql":
                     async with connection.begin():
+                        yield connection
+                else:
+                    async with _hurried(connection), connection.begin():
                         yield connection
             finally:
                 await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _hurried(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Wait shortly for a file that another process writes: no cancellation ends such a wait."""
+    # Past SQLAlchemy, which would begin a transaction, and so wait, before it passes it on.
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    await driver.execute_fetchall(f"PRAGMA busy_timeout = {HURRIED_MILLISECONDS}")
+    try:
+        yield
+    finally:
+        # A connection that broke meanwhile is replaced, and its place has the usual patience.
+        if not connection.invalidated:
+            await driver.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MILLISECONDS}")

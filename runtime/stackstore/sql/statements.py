@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
@@ -30,9 +30,11 @@ class Insert:
     many: _Dialects
 
 
-def insert(table: Table, *, do_nothing: bool) -> Insert:
-    """INSERT, or INSERT … ON CONFLICT DO NOTHING."""
-    one, many = _bare(table)
+def insert(
+    table: Table, *, do_nothing: bool = False, only_if: ColumnElement[bool] | None = None
+) -> Insert:
+    """INSERT, or INSERT … ON CONFLICT DO NOTHING; no row goes in where `only_if` is not true."""
+    one, many = _bare(table, only_if)
     if do_nothing:
         key = _key(table)
         return Insert(
@@ -42,20 +44,35 @@ def insert(table: Table, *, do_nothing: bool) -> Insert:
     return Insert(one, many)
 
 
-def upsert(table: Table, changed: Sequence[str]) -> Insert:
-    """INSERT … ON CONFLICT DO UPDATE of the changed columns (DO NOTHING if there are none)."""
-    if not changed:
-        return insert(table, do_nothing=True)
-    one, many = _bare(table)
+def upsert(
+    table: Table,
+    changed: Sequence[str],
+    *,
+    only_if: ColumnElement[bool] | None = None,
+    where: ColumnElement[bool] | None = None,
+) -> Insert:
+    """INSERT … ON CONFLICT DO UPDATE of the changed columns (DO NOTHING if there are none).
+
+    Args:
+        table: where.
+        changed: what a row that is there gets.
+        only_if: no row goes in where this is not true.
+        where: a row that is there is left alone, and not counted, where this is not true of it.
+            With it a row that gets nothing is counted all the same.
+    """
+    if not changed and where is None:
+        return insert(table, do_nothing=True, only_if=only_if)
     key = _key(table)
-    return Insert(
-        one.on_conflict_do_update(
-            index_elements=key, set_={column: one.excluded[column] for column in changed}
-        ),
-        many.on_conflict_do_update(
-            index_elements=key, set_={column: many.excluded[column] for column in changed}
-        ),
-    )
+
+    def updating(statement: _Dialects) -> _Dialects:
+        values: dict[str, Any] = {column: statement.excluded[column] for column in changed}
+        if not values:
+            column = table.primary_key[0]
+            values = {column: table.core.c[column]}
+        return statement.on_conflict_do_update(index_elements=key, set_=values, where=where)
+
+    one, many = _bare(table, only_if)
+    return Insert(updating(one), updating(many))
 
 
 def columnwise(table: Table, rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -111,14 +128,26 @@ def merged(table: Table, rows: list[Row], changed: Sequence[str]) -> list[Row]:
     return list(found.values())
 
 
-def _bare(table: Table) -> tuple[_Dialects, _Dialects]:
+def _bare(table: Table, only_if: ColumnElement[bool] | None) -> tuple[_Dialects, _Dialects]:
+    columns = [table.core.c[column] for column in table.columns]
     if table.dialect == "sqlite":
         one = SqliteInsert(table.core)
+        if only_if is not None:
+            values: list[ColumnElement[Any]] = [
+                bindparam(column.name, type_=column.type) for column in columns
+            ]
+            one = one.from_select(columns, select(*values).where(only_if))
         return one, one
-    columns = [table.core.c[column] for column in table.columns]
     arrays = [func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in columns]
-    many = PostgresInsert(table.core).from_select(columns, select(*arrays))
-    return PostgresInsert(table.core), many
+    if only_if is None:
+        return PostgresInsert(table.core), PostgresInsert(table.core).from_select(
+            columns, select(*arrays)
+        )
+    casts = [cast(bindparam(column.name, type_=column.type), column.type) for column in columns]
+    return (
+        PostgresInsert(table.core).from_select(columns, select(*casts).where(only_if)),
+        PostgresInsert(table.core).from_select(columns, select(*arrays).where(only_if)),
+    )
 
 
 def _key(table: Table) -> list[Any]:

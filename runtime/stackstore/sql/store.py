@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stackstore.errors import InvalidArgumentError, StoreError
+from stackstore.errors import BackendUnavailableError, InvalidArgumentError, StoreError
 from stackstore.pools.database import Database
-from stackstore.schema import lock_ddl
+from stackstore.schema import Component, Dialect, lock_ddl, migrate
 from stackstore.sql import ddl
 from stackstore.sql.columns import ColumnDefinition, ColumnType
 from stackstore.sql.cursor_key import CursorKey
-from stackstore.sql.errors import CAUGHT, Fault, Outcome
+from stackstore.sql.errors import CAUGHT, Fault, MissingError, Outcome
 from stackstore.sql.operations import Operations, T
 from stackstore.sql.runner import Done, Runner, Work
 from stackstore.sql.tables import Index, Table, definition, index, table, table_identifier
@@ -39,6 +39,22 @@ class SqlStore(Operations):
         self._database = database
         self._runner = Runner(database)
         self._key = CursorKey(database)
+        self._required: list[Component] = []
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL its database speaks."""
+        return self._database.dialect
+
+    async def require(self, component: Component) -> None:
+        """Make tables that are beside the store's own: now, and again when any table is gone.
+
+        Raises:
+            BackendUnavailableError: the database can't do it now.
+        """
+        if component not in self._required:
+            await migrate(self._database, component)
+            self._required.append(component)
 
     async def create_table(
         self, table_name: str, schema: Mapping[str, ColumnDefinition | ColumnType]
@@ -53,12 +69,19 @@ class SqlStore(Operations):
                 differs otherwise.
             BackendUnavailableError: the database can't do it now.
         """
-        wanted = table(self._database.dialect, table_name, schema)
-        known = self._known(wanted.name)
-        if known is not None:
-            wanted = known.with_columns(wanted.columns)
+        wanted = self._wanted(table_name, schema)
         await self._ensure(wanted)
         self._learn(wanted)
+
+    def declare(self, table_name: str, schema: Mapping[str, ColumnDefinition | ColumnType]) -> None:
+        """Know a table from now on without asking the database, which may not be there yet.
+
+        It is made by the first operation that finds it missing.
+
+        Raises:
+            InvalidArgumentError: a name or a definition isn't possible.
+        """
+        self._learn(self._wanted(table_name, schema))
 
     async def create_index(
         self, name: str, table: str, columns: Sequence[str | tuple[str, str]]
@@ -164,6 +187,35 @@ class SqlStore(Operations):
             if began is not None and began.missing is not None:
                 await self._heal(began.missing)
 
+    async def atomically(self, table: str, work: Work[T]) -> T:
+        """`run` in one transaction, for who does not ask again with other values.
+
+        That tables aren't as they have to be is BackendUnavailableError here: nothing is wrong with
+        the values then.
+        """
+        known = self._table(table)
+        trouble: str
+
+        async def heal() -> None:
+            try:
+                await self._heal(known)
+            except StoreError as error:
+                raise MissingError(str(error)) from None
+
+        try:
+            return await self._runner.run(
+                known.name,
+                known.primary_key,
+                work,
+                writes=True,
+                atomic=True,
+                heal=heal,
+                patient=False,
+            )
+        except MissingError as error:
+            trouble = str(error)
+        raise BackendUnavailableError(trouble)
+
     async def _run(self, table: Table, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
         async def heal() -> None:
             await self._heal(table)
@@ -186,6 +238,11 @@ class SqlStore(Operations):
                     f"tables {other!r} and {name!r} differ in case only, which SQLite does not see"
                 )
         return self._tables.get(name)
+
+    def _wanted(self, name: str, schema: Mapping[str, ColumnDefinition | ColumnType]) -> Table:
+        wanted = table(self._database.dialect, name, schema)
+        known = self._known(wanted.name)
+        return wanted if known is None else known.with_columns(wanted.columns)
 
     def _parsed(self, name: str, schema: Mapping[str, Any]) -> Mapping[str, ColumnDefinition]:
         return table(self._database.dialect, name, schema).columns
@@ -247,6 +304,8 @@ class SqlStore(Operations):
             known.name,
         )
         self._key.forget()
+        for component in self._required:
+            await migrate(self._database, component)
         await self._ensure(known)
         for wanted in known.indexes:
             await self._ensure_index(known, wanted)

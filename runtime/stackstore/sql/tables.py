@@ -118,7 +118,7 @@ class Table:
         for column, value in row.items():
             if value is None and not self.nullable(column):
                 raise self._not_null(column)
-        self._check_indexed(row)
+        self.check_indexed(row)
         return row
 
     def whole(self, data: object) -> Row:
@@ -129,7 +129,7 @@ class Table:
                 if defined.default is None and not self.nullable(column):
                     raise self._not_null(column)
                 row[column] = self.encoded(column, defined.default)
-        self._check_indexed(row)
+        self.check_indexed(row)
         return row
 
     def with_columns(self, columns: Mapping[str, ColumnDefinition]) -> Table:
@@ -157,7 +157,12 @@ class Table:
             f"table {self.name!r}: column {column!r} can't be NULL and has to be given"
         )
 
-    def _check_indexed(self, row: Row) -> None:
+    def check_indexed(self, row: Row) -> None:
+        """Refuse a row whose texts are too long for an index.
+
+        Raises:
+            InvalidArgumentError: they are.
+        """
         entries: list[Iterable[str]] = [self.primary_key]
         entries += [[column for column, _ in index.columns] for index in self.indexes]
         for columns in entries:
@@ -201,12 +206,7 @@ def table(dialect: Dialect, name: object, schema: object) -> Table:
 
 def table_identifier(name: object) -> str:
     """A name that a store's table may have."""
-    safe = identifier("table", name)
-    if safe.lower() in RESERVED:
-        raise InvalidArgumentError(
-            f"table {safe!r} is one of Stackstore's own; choose another name"
-        )
-    return safe
+    return _free("table", name)
 
 
 def definition(table: str, column: object, defined: object) -> ColumnDefinition:
@@ -231,7 +231,8 @@ def index(table: Table, name: object, columns: Sequence[object]) -> Index:
     Raises:
         InvalidArgumentError: a name isn't possible, or a column can't be indexed.
     """
-    safe = identifier("index", name)
+    # An index takes a name from the tables: the one that Stackstore needs next, if it is let.
+    safe = _free("index", name)
     if isinstance(columns, str) or not columns:
         raise InvalidArgumentError(f"index {safe!r}: its columns are a list of at least one")
     terms = ordered(table, columns)
@@ -267,6 +268,16 @@ def ordered(table: Table, columns: Sequence[object]) -> tuple[tuple[str, bool], 
     for column in table.primary_key:
         terms.setdefault(column, last)
     return tuple(terms.items())
+
+
+def _free(kind: str, name: object) -> str:
+    safe = identifier(kind, name)
+    if safe.casefold() in RESERVED:
+        raise InvalidArgumentError(
+            f"{kind} {safe!r} has the name of one of Stackstore's own tables; allowed is any name but "
+            f"{', '.join(sorted(RESERVED))}"
+        )
+    return safe
 
 
 def _checked(name: str, columns: Mapping[str, ColumnDefinition]) -> Mapping[str, ColumnDefinition]:

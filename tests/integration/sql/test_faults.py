@@ -89,7 +89,7 @@ async def test_a19_no_value_in_any_error_or_log(place, store, caplog):
         # The driver refuses before the server sees it.
         await place.sql("ALTER TABLE @t ALTER text TYPE integer USING 1")
         await fails(StackstoreError, store.insert("t", {**canary, "id": "z"}))
-    # A table that was renamed away: PEERS saw the prompt in the log here.
+    # A table that was renamed away: a stock server printed the prompt into its log here.
     await place.sql("DROP TABLE @t")
     if place.dialect == "postgresql":
         await place.server.run(

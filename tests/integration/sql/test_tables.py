@@ -1,12 +1,23 @@
 """Tables come into being once, whoever asks and however often, and only as they were asked for."""
 
 import asyncio
+import importlib
 import json
+import pkgutil
 import sys
 
 import pytest
 
-from stackstore.errors import BackendUnavailableError, InvalidArgumentError, NotFoundError
+import stackstore
+from stackstore.config.schema import RESERVED_TABLES
+from stackstore.errors import (
+    BackendUnavailableError,
+    InvalidArgumentError,
+    NotFoundError,
+    StoreError,
+)
+from stackstore.kv import KVStore
+from stackstore.schema import Component, migrate
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
 from tests.integration.sql import worker
 
@@ -175,6 +186,11 @@ async def test_indexes(place, store):
         (None, {"id": KEY}, "a NoneType is no name for a table"),
         ("Cursor_keys", {"id": KEY}, "one of Stackstore's own"),
         ("schema_versions", {"id": KEY}, "one of Stackstore's own"),
+        (
+            "KV",
+            {"id": KEY},
+            "one of Stackstore's own tables; allowed is any name but cursor_keys, d",
+        ),
         ("t", {"id": INTEGER}, "no primary key"),
         ("t", {}, "at least one column"),
         ("t", {"id": KEY, "a-b": INTEGER}, "is no name for a column"),
@@ -187,6 +203,58 @@ async def test_indexes(place, store):
 async def test_what_is_no_table(store, name, schema, says):
     with pytest.raises(InvalidArgumentError, match=says):
         await store.create_table(name, schema)
+
+
+async def test_what_stackstore_needs_is_taken_by_no_table_and_no_index(place, store):
+    """On a database that a key-value store shares and may come to later."""
+    await store.create_table("t", {"id": KEY, "a": INTEGER})
+    for name in RESERVED_TABLES:
+        with pytest.raises(InvalidArgumentError, match="one of Stackstore's own"):
+            await store.create_table(name, {"id": KEY})
+        with pytest.raises(InvalidArgumentError, match=f"index '{name}' has the name of one"):
+            await store.create_index(name, "t", ["a"])
+    kv = KVStore(place.pool(), "registry")
+    await kv.set("a", "b")
+    assert await kv.get("a") == "b"
+    await kv.close()
+
+
+def components() -> list[Component]:
+    """Every component that a module of the runtime defines."""
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(stackstore.__path__, "stackstore.")
+    ]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Component)
+    ]
+
+
+async def test_everything_that_stackstore_makes_is_reserved(place):
+    pool = place.pool()
+    for component in components():
+        await migrate(pool, component)
+    # Names that Postgres gives by itself don't count: it takes the next one that is free.
+    listed = (
+        "SELECT name FROM sqlite_master WHERE name LIKE 'stackstore_%'"
+        if place.dialect == "sqlite"
+        else "SELECT relname FROM pg_class WHERE relnamespace = 'stackstore'::regnamespace "
+        "AND relkind IN ('r', 'i') AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = pg_class.oid)"
+    )
+    found = {name.removeprefix("stackstore_") for (name,) in await place.sql(listed)}
+    assert found <= RESERVED_TABLES
+    assert found >= {"kv", "kv_expires_at", "schema_versions", "cursor_keys"}
+
+
+async def test_an_index_named_like_a_table_is_refused_for_good(store):
+    """Not as a database that can't do it now: nobody should try it again and again."""
+    await store.create_table("t", {"id": KEY, "a": INTEGER})
+    with pytest.raises(StoreError, match="refused it") as failure:
+        await store.create_index("t", "t", ["a"])
+    assert not isinstance(failure.value, BackendUnavailableError)
 
 
 async def test_every_identifier_works(store):

@@ -1,5 +1,6 @@
 """Values, names and faults without a database."""
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -13,7 +14,7 @@ from stackstore.errors import (
 )
 from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.columns import core_type, declared, encode
-from stackstore.sql.errors import Outcome, fault
+from stackstore.sql.errors import MissingError, Outcome, fault
 from stackstore.sql.names import choices, identifier, shown
 from stackstore.sql.ordering import beyond, order
 from stackstore.sql.tables import index, table
@@ -104,9 +105,9 @@ class DriverError(Exception):
         ("23505", Outcome.REFUSED, ConflictError, "same columns of constraint None"),
         ("23502", Outcome.REFUSED, InvalidArgumentError, "can't be NULL"),
         ("23514", Outcome.REFUSED, ConflictError, "does not allow it"),
-        ("42P01", Outcome.MISSING, StoreError, "as create_table made it"),
-        ("3F000", Outcome.MISSING, StoreError, "as create_table made it"),
-        ("42703", Outcome.MISSING, StoreError, "as create_table made it"),
+        ("42P01", Outcome.MISSING, MissingError, "as create_table made it"),
+        ("3F000", Outcome.MISSING, MissingError, "as create_table made it"),
+        ("42703", Outcome.MISSING, MissingError, "as create_table made it"),
         ("40001", Outcome.AGAIN, BackendUnavailableError, "nothing was written, try again"),
         ("40P01", Outcome.AGAIN, BackendUnavailableError, "nothing was written, try again"),
         ("0A000", Outcome.AGAIN, BackendUnavailableError, "try again"),
@@ -134,18 +135,27 @@ def test_a_conflict_of_the_key_names_it():
     assert "the same a, b" in str(fault("here", ("a", "b"), error).error)
 
 
+def refused_by_sqlite():
+    """An error with SQLite's own code, whose text quotes the statement."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute("SELECT c4n4ry FORM t")
+        except sqlite3.OperationalError as error:
+            return error
+
+
 @pytest.mark.parametrize(
     ("error", "outcome", "kind"),
     [
         (
             OperationalError("S", {}, sqlite3.OperationalError("no such table: t")),
             Outcome.MISSING,
-            StoreError,
+            MissingError,
         ),
         (
             OperationalError("S", {}, sqlite3.OperationalError("table t has no column named a")),
             Outcome.MISSING,
-            StoreError,
+            MissingError,
         ),
         (
             OperationalError("S", {}, sqlite3.DataError("string or blob too big")),
@@ -157,6 +167,7 @@ def test_a_conflict_of_the_key_names_it():
             Outcome.REFUSED,
             BackendUnavailableError,
         ),
+        (OperationalError("S", {}, refused_by_sqlite()), Outcome.REFUSED, StoreError),
         (OSError("gone"), Outcome.LOST, BackendUnavailableError),
         (TimeoutError(), Outcome.LOST, BackendUnavailableError),
         (DBAPIError("S", {}, Exception("c4n4ry")), Outcome.REFUSED, StoreError),

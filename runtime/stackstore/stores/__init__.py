@@ -1,0 +1,1 @@
+"""The stores of a stack server, on top of the SQL stores."""

@@ -1,0 +1,99 @@
+"""What goes through a write queue; pure."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+Identity: TypeAlias = tuple[str | int, ...]
+"""What makes two records one row, for instance the values of the primary key."""
+
+
+class Record(NamedTuple):
+    """One write.
+
+    Attributes:
+        shard: records of one shard are written in the order in which they came. All records of one
+            identity have the same shard.
+        identity: of several records of one identity, the newest counts.
+        user: on whose behalf it is, as it was when the record was made.
+        size: bytes it takes, for the queue's bound.
+        payload: what to write, as the sink understands it; None: delete.
+    """
+
+    shard: str
+    identity: Identity
+    user: str
+    size: int
+    payload: Any
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A record that was acknowledged.
+
+    Attributes:
+        queue: the id of the queue, or of the journal, that numbered it.
+        sequence: its number there; a later one is higher.
+        record: what to write.
+        order: its number in this process, whoever numbered it.
+        since: when it came, by the event loop's clock.
+    """
+
+    queue: str
+    sequence: int
+    record: Record
+    order: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far one lane of a queue got; committed together with what was written.
+
+    Everything of the lane up to `sequence` is written or set aside. Lanes are cut by the number of
+    writers, so that is part of the name: after a restart with another number the old marks still
+    say what they said.
+
+    Attributes:
+        queue: the queue's or the journal's id.
+        writers: how many lanes there are.
+        lane: which one, from 0.
+        sequence: how far it gets by this write.
+        previous: how far it was before, as far as this process knows.
+        durable: it belongs to a journal, so it may be needed by a later process.
+    """
+
+    queue: str
+    writers: int
+    lane: int
+    sequence: int
+    previous: int = 0
+    durable: bool = False
+
+
+def lane_of(shard: str, writers: int) -> int:
+    """Which lane a shard goes to: the same in every process, unlike `hash()`."""
+    return zlib.crc32(shard.encode("utf-8", "surrogatepass")) % writers
+
+
+def folded(batch: Sequence[Entry]) -> list[Record]:
+    """The newest record of each identity."""
+    if len(batch) == 1:
+        return [batch[0].record]
+    return list({entry.record.identity: entry.record for entry in batch}.values())
+
+
+def named(identity: Identity) -> str:
+    """An identity as text that fits any log and column."""
+    return json.dumps(identity, separators=(",", ":"))
+
+
+def covered(shard: str, sequence: int, marks: Sequence[Mark]) -> bool:
+    """Whether one of a queue's marks says that this is written or set aside."""
+    return any(
+        sequence <= mark.sequence and lane_of(shard, mark.writers) == mark.lane for mark in marks
+    )
