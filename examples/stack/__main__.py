@@ -19,7 +19,29 @@ GRACE_SECONDS = 25
 """How long requests under way may go on after SIGTERM; a pod has 30 s by default."""
 
 
-async def serve(root: Path, host: str, port: int) -> None:
+class Ending:
+    """Takes SIGTERM and SIGINT for as long as uvicorn doesn't.
+
+    uvicorn takes them while it serves, and afterwards sends itself the one it got: being asked to end
+    and doing so is no failure. One that comes before must not be lost.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.server: uvicorn.Server | None = None
+
+    def install(self) -> None:
+        """From now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self)
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
+        if self.server is not None:
+            self.server.should_exit = True
+
+
+async def serve(root: Path, host: str, port: int, ending: Ending) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way.
 
     Raises:
@@ -34,7 +56,9 @@ async def serve(root: Path, host: str, port: int) -> None:
             log_level="warning",
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        await uvicorn.Server(config).serve()
+        ending.server = uvicorn.Server(config)
+        if not ending.asked:
+            await ending.server.serve()
 
 
 def main() -> int:
@@ -45,12 +69,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8321)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level="INFO")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn takes them while it serves, and afterwards sends itself the one it got: being asked
-        # to end and doing so is no failure.
-        signal.signal(number, lambda *_: None)
+    ending = Ending()
+    ending.install()
     try:
-        asyncio.run(serve(arguments.root, arguments.host, arguments.port))
+        asyncio.run(serve(arguments.root, arguments.host, arguments.port, ending))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 1

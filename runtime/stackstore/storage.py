@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +15,23 @@ from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBac
 from stackstore.credentials.watcher import Watcher
 from stackstore.errors import ConfigError, InvalidArgumentError
 from stackstore.kv import KVStore
-from stackstore.pools.databases import Databases, Handle
+from stackstore.pools.databases import Databases, Handle, problems
 from stackstore.sql import SqlStore
 
 _NO_STACK = "000000000000"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run config and a snapshot that fit together.
+
+    Attributes:
+        backends: what each backend of the run config is served with at first.
+    """
+
+    config: RunConfig
+    snapshot: Snapshot | None
+    backends: Mapping[str, PostgresBackend | SqliteBackend]
 
 
 class Storage:
@@ -28,15 +43,14 @@ class Storage:
 
     def __init__(
         self,
-        config: RunConfig,
-        snapshot: Snapshot | None = None,
+        prepared: Prepared,
         directory: SnapshotDirectory | None = None,
     ) -> None:
-        self.config = config
+        self.config = prepared.config
         self._watcher = None if directory is None else Watcher(directory, self._follow)
         self._databases = Databases(
-            _NO_STACK if snapshot is None else snapshot.stack_id,
-            _backends(config, snapshot),
+            _NO_STACK if prepared.snapshot is None else prepared.snapshot.stack_id,
+            prepared.backends,
             (lambda: None) if self._watcher is None else self._watcher.look_again,
         )
         self._kv: dict[tuple[str, str], KVStore] = {}
@@ -88,6 +102,7 @@ class Storage:
         """Stop watching and close every connection; those lent out close when they come back."""
         if self._watcher is not None:
             await self._watcher.stop()
+        await asyncio.gather(*(store.close() for store in self._kv.values()))
         await self._databases.close()
 
     async def __aenter__(self) -> Self:
@@ -156,10 +171,29 @@ async def open(  # noqa: A001 - stackstore.open() reads as it does in the standa
         ConfigError: the run config or the snapshot can't be used; the text lists every problem.
     """
     directory = None if credentials is None else SnapshotDirectory(credentials)
+    return Storage(prepare(config, directory, environ), directory)
+
+
+def prepare(
+    config: str | os.PathLike[str],
+    directory: SnapshotDirectory | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Read and check everything that `open()` does before a connection is made.
+
+    Args:
+        config: the run config's file.
+        directory: where the snapshot is.
+        environ: where `${env.…}` is looked up; the process's environment by default.
+
+    Raises:
+        ConfigError: as `open()`: every problem of the snapshot's shape, or else of the run config, or
+            else of the two together.
+    """
     snapshot = None if directory is None else directory.read()
     known = frozenset[str]() if snapshot is None else frozenset(snapshot.backends)
     run_config = load(config, os.environ if environ is None else environ, snapshot_backends=known)
-    return Storage(run_config, snapshot, directory)
+    return Prepared(run_config, snapshot, _backends(run_config, snapshot))
 
 
 def _backends(
@@ -168,18 +202,23 @@ def _backends(
     """What to serve at first.
 
     Raises:
-        ConfigError: run config and snapshot don't fit together.
+        ConfigError: run config and snapshot don't fit together, or a backend can't be served.
     """
     found: dict[str, PostgresBackend | SqliteBackend] = {}
+    wrong: list[str] = []
     for name, declared in config.types.items():
         backend = _backend(config, snapshot, name)
         # The loader has seen to it that each is in one of the two.
         assert backend is not None  # noqa: S101
         if backend.type != declared:
-            raise ConfigError(
-                f"backend {name!r} is {declared} in {config.file} but {backend.type} in the snapshot"
+            wrong.append(
+                f"backend {name!r}: {declared} in {config.file} but {backend.type} in the snapshot; "
+                "they must be of one type"
             )
         found[name] = backend
+    wrong += problems(found)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     return found
 
 

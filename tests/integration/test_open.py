@@ -1,6 +1,7 @@
 """`stackstore.open()` as a server uses it: a run config, a mounted directory, real databases."""
 
 import asyncio
+import datetime as dt
 import gc
 import json
 import logging
@@ -275,6 +276,26 @@ async def test_a_withdrawn_backend_does_not_stop_the_others(pod, caplog):
         pod.write(json.dumps(content).encode())
         await until(lambda: proven(storage) == {"00000005"})
         assert "backend kv_file stays as it was: it is gone from the snapshot" in caplog.text
+
+
+async def test_closed_while_expired_rows_are_deleted(pod):
+    """What a store does by itself must not outlast it, nor keep a connection."""
+    storage = await pod.open()
+    await storage.kv("metadata").set("a", "1", dt.datetime(2000, 1, 1, tzinfo=dt.UTC))
+    await storage.close()
+    held = await pod.database.server.connect(pod.database.name)
+    storage = await pod.open()
+    try:
+        async with held.transaction():
+            await held.execute("LOCK TABLE stackstore.kv IN EXCLUSIVE MODE")
+            assert await storage.kv("metadata").get("a") is None
+            # It waits for the lock now.
+            await until(lambda: storage.status()[0]["lent"] == 1)
+            await storage.close()
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+            assert await pod.database.server.sessions(pod.database.role) == []
+    finally:
+        await held.close()
 
 
 async def test_closed_while_requests_run(pod):

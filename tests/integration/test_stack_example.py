@@ -37,6 +37,8 @@ class Stack:
         self.config = VolumeDirectory(directory / "config")
         self.storage = VolumeDirectory(directory / "storage")
         self.port = free_port()
+        # Short, so that a test needn't wait half a minute to be told that nobody answers.
+        self.acquire_timeout_seconds = 3
         self.log = directory / "log"
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False
@@ -49,9 +51,9 @@ class Stack:
         plan = render(secret=self.login, sqlite=self.directory / "kv" / "kv.db")
         assert plan.config is not None and plan.secret is not None
         files = dict(plan.secret)
-        # So that a test needn't wait half a minute to be told that nobody answers.
         snapshot = json.loads(files["stackstore.json"])
-        snapshot["backends"]["sql_default"]["pool"]["acquireTimeoutSeconds"] = 3
+        pool = snapshot["backends"]["sql_default"]["pool"]
+        pool["acquireTimeoutSeconds"] = self.acquire_timeout_seconds
         files["stackstore.json"] = json.dumps(snapshot).encode()
         self.config.write({"config.yaml": plan.config.encode()})
         self.storage.write(files)
@@ -326,6 +328,7 @@ def test_without_its_database_it_says_so_and_heals(tmp_path):
         asyncio.run(server.create_role("app", CANARY))
         asyncio.run(server.create_database("stack", "app"))
         server.stop(keep=True)
+        stack.acquire_timeout_seconds = 4
         stack.mount()
         # It starts without one: a pod that ends itself would not bring the database back.
         stack.start()
@@ -336,7 +339,8 @@ def test_without_its_database_it_says_so_and_heals(tmp_path):
                 threads.submit(stack.say, "x"),
             ]
         # It does not wait as long as a request may: a probe has little time.
-        assert asked[0].result().elapsed.total_seconds() < 2.8
+        probe, *requests = (one.result().elapsed.total_seconds() for one in asked)
+        assert probe < min(requests)
         for answer in (one.result() for one in asked):
             assert error(answer, 503)["code"] == "storage_unavailable"
             assert answer.headers["retry-after"] == "1"
@@ -400,3 +404,32 @@ def test_a_directory_it_cannot_use_ends_it_with_the_reason(tmp_path):
     assert "storage.backends" in stack.log.read_text()
     assert "Traceback" not in stack.log.read_text()
     stack.close()
+
+
+BEFORE_IT_SERVES = """
+import os, signal, sys
+import stackstore, uvicorn
+from examples.stack.__main__ import main
+
+where, real = {
+    "while it opens": (stackstore, stackstore.open),
+    "before uvicorn takes signals": (uvicorn.Server, uvicorn.Server.serve),
+}[sys.argv.pop(1)]
+
+async def late(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return await real(*arguments, **named)
+
+setattr(where, real.__name__, late)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("moment", ["while it opens", "before uvicorn takes signals"])
+def test_told_to_end_before_it_serves_it_ends(stack, moment):
+    ended = subprocess.run(
+        [sys.executable, "-c", BEFORE_IT_SERVES, moment, "--root", stack.directory, "--port", str(free_port())],
+        cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert "Traceback" not in ended.stderr

@@ -54,6 +54,21 @@ def system_binaries() -> Path | None:
     return found[-1].parent if found else None
 
 
+def copied(binaries: Path, directory: Path) -> Path:
+    """A copy of a wheel's Postgres that anybody may run; its `bin`."""
+    install, package = binaries.parent, binaries.parent.parent
+    target = directory / package.name / install.name
+    unneeded = shutil.ignore_patterns("include", "*.a")
+    shutil.copytree(install, target, symlinks=True, ignore=unneeded)
+    # The programs look for these by their own place.
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    return target / binaries.name
+
+
 class PostgresServer:
     """One server. `start()` makes it; `stop()` ends it and removes its files."""
 
@@ -83,6 +98,14 @@ class PostgresServer:
             raise
         return server
 
+    def _come_within_reach(self) -> None:
+        """See that the user the server runs as can run it: a checkout may be closed to others."""
+        if os.geteuid() != 0:
+            return
+        look = self._command(self.binaries / "initdb", "--version")
+        if subprocess.run(look, capture_output=True, check=False, cwd="/").returncode:
+            self.binaries = copied(self.binaries, self.directory / "install")
+
     def _command(self, *arguments: str | Path) -> list[str]:
         command = [str(argument) for argument in arguments]
         if os.geteuid() == 0:
@@ -105,6 +128,7 @@ class PostgresServer:
             os.chown(path, user.pw_uid, user.pw_gid)
 
     def _initialise(self) -> None:
+        self._come_within_reach()
         secret = self.directory / "password"
         secret.write_text(self.password)
         secret.chmod(0o600)

@@ -10,6 +10,8 @@ import struct
 
 import trustme
 
+from tests.support import ipv6
+
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
@@ -57,8 +59,9 @@ class TlsFront:
     async def __aenter__(self) -> TlsFront:
         first = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = int(first.sockets[0].getsockname()[1])
-        second = await asyncio.start_server(self._serve, "::1", self.port)
-        self._listeners = [first, second]
+        self._listeners = [first]
+        if ipv6.on_loopback():
+            self._listeners.append(await asyncio.start_server(self._serve, "::1", self.port))
         return self
 
     async def __aexit__(self, *_: object) -> None:

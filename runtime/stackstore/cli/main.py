@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from stackstore.config import RunConfig, load
+from stackstore.config import RunConfig
 from stackstore.credentials.directory import SnapshotDirectory
-from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
+from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore.errors import ConfigError
+from stackstore.storage import Prepared, prepare
 
 app = typer.Typer(
     name="stackstore",
@@ -47,7 +48,7 @@ def validate(
         ),
     ] = None,
 ) -> None:
-    """Check a run config without connecting to anything.
+    """Check all that stackstore.open() would, without connecting to anything.
 
     Prints what it resolves to, never a user or a password, and ends with 0.
     Or prints every problem with its line, and how to fix it, and ends with 1.
@@ -55,22 +56,22 @@ def validate(
     Example: stackstore validate /etc/stack/config/config.yaml
     """
     try:
-        snapshot = SnapshotDirectory(credentials).read() if credentials else None
-        names = frozenset(snapshot.backends) if snapshot else frozenset[str]()
-        loaded = load(config, snapshot_backends=names)
+        prepared = prepare(config, SnapshotDirectory(credentials) if credentials else None)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{config}: OK")
-    typer.echo(_table([("BACKEND", "TYPE", "WHERE"), *_backends(loaded, snapshot)]))
+    typer.echo(_table([("BACKEND", "TYPE", "WHERE"), *_backends(prepared)]))
+    loaded = prepared.config
     typer.echo(_table([("STORE", "BACKEND", "TABLE OR NAMESPACE"), *_uses(loaded)]))
     if loaded.absent_stores:
         typer.echo(f"not available: {', '.join(loaded.absent_stores)}")
 
 
-def _backends(config: RunConfig, snapshot: Snapshot | None) -> list[Row]:
-    known = {**config.backends, **(snapshot.backends if snapshot else {})}
-    return [(name, kind, _where(known[name])) for name, kind in sorted(config.types.items())]
+def _backends(prepared: Prepared) -> list[Row]:
+    return [
+        (name, backend.type, _where(backend)) for name, backend in sorted(prepared.backends.items())
+    ]
 
 
 def _where(backend: PostgresBackend | SqliteBackend) -> str:

@@ -20,6 +20,22 @@ BIG = 1_000_000_000
 COMPONENTS = ("host", "port", "db", "user", "password")
 """What a `connection_string` replaces."""
 
+RESERVED_TABLES = frozenset(
+    {
+        "kv",
+        "schema_versions",
+        "cursor_keys",
+        "queue_marks",
+        "dead_letters",
+        "owners",
+        "instances",
+        # Indexes of ours: both engines keep them in one space with the tables.
+        "kv_expires_at",
+        "owners__person",
+    }
+)
+"""What no store's table may be called, casefolded: Stackstore's own are in the same place."""
+
 
 def _number(value: Any) -> Any:
     if isinstance(value, Substituted):
@@ -57,6 +73,16 @@ def _identifier(value: str) -> str:
     return str(value)
 
 
+def _store_table(value: str) -> str:
+    if value.casefold() in RESERVED_TABLES:
+        raise PydanticCustomError(
+            "reserved",
+            "is the name of a table of Stackstore's own",
+            {"allowed": f"any name but {', '.join(sorted(RESERVED_TABLES))}"},
+        )
+    return value
+
+
 def _file(value: str) -> str:
     if value == MEMORY:
         return value
@@ -80,6 +106,7 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Namespace = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+StoreTable = Annotated[Identifier, AfterValidator(_store_table)]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_printable), BeforeValidator(_path)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Whole = Annotated[int, BeforeValidator(_number)]
@@ -166,14 +193,14 @@ class SqlReference(Section):
     """A use of a sql backend."""
 
     backend: Text
-    table_name: Identifier
+    table_name: StoreTable
 
 
 class ResponsesReference(Section):
     """A use of a sql backend by the responses store."""
 
     backend: Text
-    table_name: Identifier = "openai_responses"
+    table_name: StoreTable = "openai_responses"
     max_write_queue_size: QueueSize = 10_000
     num_writers: Writers = 4
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from pathlib import Path
 
 from stackstore.credentials.snapshot import Snapshot
@@ -78,7 +79,14 @@ class SnapshotDirectory:
 
     def _bytes(self) -> bytes:
         try:
-            with self.path.open("rb") as file:
+            # Looked at before it is opened: opening a device may do something.
+            kind = stat.S_IFMT(self.path.stat().st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFDIR):
+                raise ConfigError(
+                    f"{self.path}: is a pipe, a socket or a device; it must be a plain file, as the "
+                    "kubelet makes it of the stack's Secret"
+                )
+            with open(self.path, "rb", opener=_without_waiting) as file:
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
             reason = error.strerror or type(error).__name__
@@ -89,3 +97,8 @@ class SnapshotDirectory:
         if len(content) > MAX_BYTES:
             raise ConfigError(f"{self.path}: larger than {MAX_BYTES} bytes; this is not a snapshot")
         return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # Should it have become a pipe just now: waiting for its writer would stop the event loop.
+    return os.open(path, flags | os.O_NONBLOCK)

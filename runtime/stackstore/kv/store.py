@@ -22,7 +22,9 @@ class KVStore:
 
     A row with an expiration is gone from that moment on, for every method; the moment may be of any
     time zone, a naive one means UTC. On Postgres the server's clock decides, on SQLite this machine's.
-    Expired rows are deleted an hour later, so that a clock that jumps ahead for a while destroys nothing.
+    Expired rows are deleted an hour later, so that a clock that jumps ahead for a while destroys nothing:
+    then by the next write of any store on the same database, or when a process first uses one, and at most
+    once a minute a store.
 
     Every method raises:
         InvalidArgumentError: an argument is of the wrong type or too large.
@@ -42,6 +44,7 @@ class KVStore:
     async def get(self, key: str) -> str | None:
         """The value of a key; None: there is none."""
         value = await self._rows.get(self._namespace, arguments.key_bytes(key))
+        self._sweeper.begin()
         return None if value is None else value.decode()
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, str]:
@@ -50,15 +53,20 @@ class KVStore:
         if not wanted:
             return {}
         rows = await self._rows.get_many(self._namespace, wanted)
+        self._sweeper.begin()
         return {key.decode(): value.decode() for key, value in rows}
 
     async def keys_in_range(self, start: str, end: str, limit: int | None = None) -> list[str]:
         """The keys from `start` to before `end` in order, the first `limit` of them."""
-        return _texts(await self._rows.keys(self._namespace, *_range(start, end, limit)))
+        found = await self._rows.keys(self._namespace, *_range(start, end, limit))
+        self._sweeper.begin()
+        return _texts(found)
 
     async def values_in_range(self, start: str, end: str, limit: int | None = None) -> list[str]:
         """The values of the keys from `start` to before `end` in the keys' order."""
-        return _texts(await self._rows.values(self._namespace, *_range(start, end, limit)))
+        found = await self._rows.values(self._namespace, *_range(start, end, limit))
+        self._sweeper.begin()
+        return _texts(found)
 
     async def set(self, key: str, value: str, expiration: datetime | None = None) -> None:
         """Write a value, whatever was there; without an expiration it stays."""
@@ -68,7 +76,7 @@ class KVStore:
             arguments.value_bytes(value),
             arguments.microseconds(expiration),
         )
-        self._written(expiration)
+        self._sweeper.wake()
 
     async def set_many(self, items: Mapping[str, str], expiration: datetime | None = None) -> None:
         """Write several values, all of them or none."""
@@ -83,11 +91,12 @@ class KVStore:
         expires = arguments.microseconds(expiration)
         if rows:
             await self._rows.set_many(self._namespace, rows, expires)
-            self._written(expiration)
+            self._sweeper.wake()
 
     async def delete(self, key: str) -> None:
         """Remove a key; nothing happens when it is not there."""
         await self._rows.delete(self._namespace, arguments.key_bytes(key))
+        self._sweeper.wake()
 
     async def compare_and_set(
         self, key: str, expected: str | None, value: str, expiration: datetime | None = None
@@ -104,8 +113,7 @@ class KVStore:
             arguments.value_bytes(value),
             arguments.microseconds(expiration),
         )
-        if written:
-            self._written(expiration)
+        self._sweeper.wake()
         return written
 
     async def increment(self, key: str, by: int = 1) -> int:
@@ -116,11 +124,13 @@ class KVStore:
         Raises:
             InvalidArgumentError: also when the value is no integer of 64 bits, or would leave them.
         """
-        return await self._rows.add(self._namespace, arguments.key_bytes(key), arguments.step(by))
+        total = await self._rows.add(self._namespace, arguments.key_bytes(key), arguments.step(by))
+        self._sweeper.wake()
+        return total
 
-    def _written(self, expiration: datetime | None) -> None:
-        if expiration is not None:
-            self._sweeper.wake()
+    async def close(self) -> None:
+        """End what the store does by itself; the database is closed by whoever opened it."""
+        await self._sweeper.stop()
 
 
 def _range(start: str, end: str, limit: int | None) -> tuple[bytes, bytes, int | None]:

@@ -1,4 +1,9 @@
-"""When expired rows are deleted: now and then, after a write that sets an expiration."""
+"""When expired rows are deleted: now and then, for as long as a store is written to.
+
+Who wrote a row that expires need not be there an hour later, so any write looks, whatever it wrote,
+and so does the first operation of a store in a process. Reads don't: they also go to databases that
+can't be written to.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +35,23 @@ class Sweeper:
         self._next = 0.0
         self._task: asyncio.Task[None] | None = None
 
+    def begin(self) -> None:
+        """The store is used: look, unless it was before."""
+        if self._next == 0.0:
+            self.wake()
+
     def wake(self) -> None:
-        """Somebody wrote a row that will expire: look, if it is time."""
+        """The store is written to: look, if it is time."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + EVERY_SECONDS
             self._task = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """End a look that is under way; its connection is given back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _sweep(self) -> None:
         try:

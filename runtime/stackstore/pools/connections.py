@@ -240,6 +240,9 @@ class ConnectionPool(Generic[T]):
         began = time.monotonic()
         while True:
             if self._closed:
+                if slot is not None:
+                    # It was given just before the end.
+                    self.release(slot)
                 raise BackendUnavailableError(f"backend {self.name!r}: its pool is closed")
             if slot is not None:
                 if await self._is_usable(slot):

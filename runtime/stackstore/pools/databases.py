@@ -17,12 +17,21 @@ from stackstore.pools.database import Database
 from stackstore.pools.pooling import Group, groups, successors
 from stackstore.pools.postgres import PostgresDatabase
 from stackstore.pools.sqlite import SqliteDatabase
-from stackstore.pools.target import targets
+from stackstore.pools.target import check, targets
 
 logger = logging.getLogger(__name__)
 
 Backend = PostgresBackend | SqliteBackend
 Backends = Mapping[str, Backend]
+
+
+def problems(backends: Backends) -> list[str]:
+    """What stands in the way of serving this state, a line a backend; nothing is connected to."""
+    return [
+        f"backend {name!r}: {problem}"
+        for name, backend in backends.items()
+        if (problem := _impossible(backend))
+    ]
 
 
 class Handle:
@@ -72,13 +81,8 @@ class Databases:
         self._of: dict[str, int] = {}
         self._handles: dict[str, Handle] = {}
         self._retired: list[PostgresDatabase] = []
-        problems = [
-            f"backend {name!r}: {problem}"
-            for name, backend in backends.items()
-            if (problem := self._problem(name, backend))
-        ]
-        if problems:
-            raise ConfigError("\n".join(problems))
+        if found := problems(backends):
+            raise ConfigError("\n".join(found))
         self._serve(backends)
 
     def __getitem__(self, backend: str) -> Handle:
@@ -121,14 +125,13 @@ class Databases:
         served = self._served.get(name)
         if served is not None and served.type != backend.type:
             return f"its type changed from {served.type} to {backend.type}; that needs a restart"
-        if isinstance(backend, PostgresBackend):
-            try:
-                targets(backend, self._stack_id)
-            except ConfigError as error:
-                return str(error)
-        elif isinstance(served, SqliteBackend) and served.path != backend.path:
+        if (
+            isinstance(served, SqliteBackend)
+            and isinstance(backend, SqliteBackend)
+            and served.path != backend.path
+        ):
             return f"its file moved from {served.path} to {backend.path}; that needs a restart"
-        return ""
+        return _impossible(backend)
 
     def _serve(self, backends: Backends) -> None:
         after = groups(backends)
@@ -165,3 +168,13 @@ class Databases:
             pool.rename(", ".join(group.members))
             pool.pool.resize(group.backend.pool)
             pool.pool.offer(targets(group.backend, self._stack_id))
+
+
+def _impossible(backend: Backend) -> str:
+    """Why no connection can be opened as this says, whoever listens; empty when it can."""
+    if isinstance(backend, PostgresBackend):
+        try:
+            check(backend)
+        except ConfigError as error:
+            return str(error)
+    return ""

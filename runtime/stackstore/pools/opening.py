@@ -142,6 +142,8 @@ class Opener(Generic[T]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Who was cancelled before its first step has not counted itself out.
+        self.count = 0
 
     # -- with the proven login
 

@@ -25,11 +25,11 @@ class Target:
         return f"stackstore:{self.login.revision or 'env'}:{self.stack_id}"
 
 
-def targets(backend: PostgresBackend, stack_id: str) -> tuple[Target, ...]:
-    """What a backend of a snapshot offers, most preferred first.
+def check(backend: PostgresBackend) -> None:
+    """See that it can be had.
 
     Raises:
-        ConfigError: it asks for what can't be had: a pooler, or a CA that is none.
+        ConfigError: it can't: a pooler that is not supported, or a CA that is none.
     """
     if backend.pooler == "Transaction":
         raise ConfigError(
@@ -37,6 +37,15 @@ def targets(backend: PostgresBackend, stack_id: str) -> tuple[Target, ...]:
             "settings; use 'Session' or connect to the database itself"
         )
     attempts(backend.tls)
+
+
+def targets(backend: PostgresBackend, stack_id: str) -> tuple[Target, ...]:
+    """What a backend of a snapshot offers, most preferred first.
+
+    Raises:
+        ConfigError: as `check`.
+    """
+    check(backend)
     logins = (backend.current, *(previous.as_login() for previous in backend.previous))
     return tuple(
         Target(login, backend.tls, backend.pooler, backend.statement_timeout_seconds, stack_id)

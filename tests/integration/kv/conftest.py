@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class SqlitePlace:
 
     path: Path
     database: SqliteDatabase
+    stores: list[KVStore] = field(default_factory=list)
     dialect = "sqlite"
     table = "stackstore_kv"
 
     def store(self, namespace: str = "registry") -> KVStore:
-        return KVStore(self.database, namespace)
+        self.stores.append(KVStore(self.database, namespace))
+        return self.stores[-1]
 
     async def run(self, sql: str) -> list[Any]:
         """Run one statement on a connection of its own."""
@@ -48,6 +50,7 @@ class PostgresPlace:
     """A Postgres database with a role of its own, and a pool over it."""
 
     world: World
+    stores: list[KVStore] = field(default_factory=list)
     dialect = "postgresql"
     table = "stackstore.kv"
 
@@ -56,7 +59,8 @@ class PostgresPlace:
         return self.world.pool
 
     def store(self, namespace: str = "registry") -> KVStore:
-        return KVStore(self.world.pool, namespace)
+        self.stores.append(KVStore(self.world.pool, namespace))
+        return self.stores[-1]
 
     async def run(self, sql: str) -> list[Any]:
         return await self.world.server.run(sql, self.world.database.name)
@@ -85,18 +89,28 @@ class PostgresPlace:
 Place = SqlitePlace | PostgresPlace
 
 
+@contextlib.asynccontextmanager
+async def closing(place: Place) -> AsyncIterator[Place]:
+    """A place whose stores do nothing any more when it goes."""
+    try:
+        yield place
+    finally:
+        await asyncio.gather(*(store.close() for store in place.stores))
+
+
 @pytest.fixture
 async def on_sqlite(tmp_path: Path) -> AsyncIterator[SqlitePlace]:
     path = tmp_path / "kv.db"
     database = SqliteDatabase("kv_default", str(path))
-    yield SqlitePlace(path, database)
+    async with closing(SqlitePlace(path, database)) as place:
+        yield place
     await database.close()
 
 
 @pytest.fixture
 async def on_postgres(database: Database) -> AsyncIterator[PostgresPlace]:
-    async with world_of(database) as world:
-        yield PostgresPlace(world)
+    async with world_of(database) as world, closing(PostgresPlace(world)) as place:
+        yield place
 
 
 SYSTEM_POSTGRES = system_binaries()
@@ -116,10 +130,13 @@ async def on_icu(icu_server: PostgresServer) -> AsyncIterator[PostgresPlace]:
     name, password = f"t{secrets.token_hex(6)}", secrets.token_hex(8)
     await icu_server.create_role(name, password)
     await icu_server.create_database(name, name, icu_locale="en-US")
-    async with world_of(Database(icu_server, name, name, password)) as world:
+    async with (
+        world_of(Database(icu_server, name, name, password)) as world,
+        closing(PostgresPlace(world)) as place,
+    ):
         (row,) = await icu_server.run("SELECT 'a' < 'B' AS dictionary", name)
         assert row["dictionary"]
-        yield PostgresPlace(world)
+        yield place
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -65,11 +65,13 @@ async def append(store: KVStore, who: int, times: int) -> int:
 
 async def use(place: dict[str, Any], work: str) -> Any:
     database = open_database(dict(place))
+    store = KVStore(database, "shared")
     try:
-        return await eval(work, {**globals(), "store": KVStore(database, "shared")})
+        return await eval(work, {**globals(), "store": store})
     except StackstoreError as error:
         return f"{type(error).__name__}: {error}"
     finally:
+        await store.close()
         await database.close()
 
 

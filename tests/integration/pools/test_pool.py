@@ -58,7 +58,8 @@ async def test_a_full_pool_says_so_in_time(database):
         began = time.monotonic()
         with pytest.raises(BackendUnavailableError, match=r"sql_default.*all 2 are in use"):
             await world.pool.pool.acquire()
-        assert 0.9 < time.monotonic() - began < 1.5
+        # Less than the default; how much less than that is the machine's business.
+        assert 0.9 < time.monotonic() - began < 4
         for slot in slots:
             world.pool.pool.release(slot)
         await counted(world)
@@ -367,6 +368,33 @@ async def test_closed_while_requests_run(database):
         with pytest.raises(BackendUnavailableError, match="closed"):
             await world.pool.pool.acquire()
         await world.pool.close()
+
+
+async def test_closed_in_the_moment_of_being_given(database):
+    async with world_of(database, size=1, max_overflow=0) as world:
+        pool = world.pool.pool
+        slot = await pool.acquire()
+        waiting = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0.01)
+        pool.release(slot)
+        await world.pool.close()
+        with pytest.raises(BackendUnavailableError, match="closed"):
+            await waiting
+        await world.until(lambda: pool.total == 0)
+        assert await world.sessions() == []
+
+
+async def test_closed_before_opening_began(database):
+    async with world_of(database) as world:
+        pool = world.pool.pool
+        await pool.acquire()
+        waiting = asyncio.create_task(pool.acquire())
+        # The waiter has asked for a second one, whose task has not had its turn yet.
+        await asyncio.sleep(0)
+        assert pool.status()["opening"] == 1
+        await world.pool.close()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert (pool.status()["opening"], pool.total) == (0, 1)
 
 
 async def test_closed_while_a_connection_is_being_opened(database):

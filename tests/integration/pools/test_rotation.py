@@ -6,6 +6,7 @@ import time
 import pytest
 
 from stackstore.errors import BackendUnavailableError, CredentialsError
+from tests.support import ipv6
 from tests.support.world import Load, revision, world_of
 
 
@@ -221,6 +222,7 @@ async def test_passwords_of_any_characters(database, password):
             assert await connection.fetchval("SELECT 1") == 1
 
 
+@ipv6.needed
 async def test_an_ipv6_host(database):
     async with world_of(database) as world:
         world.logins = [world.login(database.password, host="::1")]

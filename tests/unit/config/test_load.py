@@ -239,3 +239,10 @@ storage:
     with pytest.raises(InvalidConfigError, match="has this namespace of this database already"):
         load_text(tmp_path, text("registry"))
     assert load_text(tmp_path, text("other")).providers
+
+
+def test_the_servers_own_kv_table_may_be_called_as_one_of_ours(tmp_path: Path) -> None:
+    """It is where the server has its tables, not where ours are."""
+    pg = "{type: kv_postgres, host: pg, user: app, table_name: kv}"
+    loaded = load_text(tmp_path, SMALL.replace("{type: kv_sqlite, db_path: /data/kv.db}", pg))
+    assert loaded.types["kv_default"] == "kv_postgres"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import stackstore
 from stackstore.cli.main import app
-from stackstore.credentials.snapshot import Login, PostgresBackend, Snapshot, Tls
+from stackstore.credentials.snapshot import Login, PostgresBackend, Snapshot, SqliteBackend, Tls
+from stackstore.errors import ConfigError
 from tests.unit.config.samples import CANARY, FULL, SMALL
 
 runner = CliRunner()
@@ -75,6 +78,56 @@ def test_with_the_snapshot(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "stackstore.json" in result.stderr
     assert CANARY not in result.output
+
+
+NO_PEM = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+
+
+def test_what_open_refuses_is_refused_here_with_every_problem(tmp_path: Path) -> None:
+    """A CA that only looks like one, a pooler that can't be used, types that differ."""
+    (tmp_path / "ca.pem").write_text(NO_PEM)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""\
+storage:
+  backends:
+    own: {{type: sql_postgres, host: h, user: u, ssl_mode: verify-ca, ca_cert_path: {tmp_path}/ca.pem}}
+    pooled: {{type: sql_postgres, connection_string: "${{env.NOPE}}"}}
+    broken: {{type: sql_postgres, connection_string: "${{env.NOPE}}"}}
+    turned: {{type: kv_postgres, connection_string: "${{env.NOPE}}"}}
+    good: {{type: sql_postgres, connection_string: "${{env.NOPE}}"}}
+""")
+    login = Login(host="pg", port=6432, database="d", username="u", password=CANARY)
+    backend = PostgresBackend(type="sql_postgres", current=login)
+    snapshot = Snapshot(
+        stack_id="9d2e41b0c7aa",
+        revision="3f9c2a1b",
+        backends={
+            "pooled": backend.model_copy(update={"pooler": "Transaction"}),
+            "broken": backend.model_copy(update={"tls": Tls(mode="VerifyFull", ca=NO_PEM)}),
+            "turned": SqliteBackend(type="sql_sqlite", path="/x"),
+            "good": backend,
+        },
+    )
+    directory = tmp_path / "storage"
+    directory.mkdir()
+    (directory / "stackstore.json").write_bytes(snapshot.to_bytes())
+    result = runner.invoke(app, ["validate", str(config), "--credentials", str(directory)])
+    assert (result.exit_code, result.stdout) == (1, "")
+    told = result.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in told] == [
+        "backend 'turned'",
+        "backend 'own'",
+        "backend 'pooled'",
+        "backend 'broken'",
+    ]
+    assert f"kv_postgres in {config} but sql_sqlite in the snapshot" in told[0]
+    assert "not a PEM certificate" in told[1]
+    assert "use 'Session' or connect to the database itself" in told[2]
+    assert "not a PEM certificate" in told[3]
+    assert CANARY not in result.output
+    with pytest.raises(ConfigError) as failure:
+        asyncio.run(stackstore.open(config, credentials=directory))
+    assert str(failure.value).splitlines() == told
 
 
 def test_providers_are_listed(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ async def test_one_that_fails_is_tried_again_and_hinders_no_other(caplog):
 
 async def test_delays_grow_with_failures_and_start_anew_after_a_success():
     times: list[float] = []
+    delays: list[float] = []
     loop = asyncio.get_running_loop()
 
     async def work(key: str) -> None:
@@ -80,17 +81,26 @@ async def test_delays_grow_with_failures_and_start_anew_after_a_success():
             raise ApiError(0, "no")
 
     async with running(work) as queue:
+        real = queue.add_after
+
+        def noted(key: str, seconds: float) -> None:
+            delays.append(seconds)
+            real(key, seconds)
+
+        queue.add_after = noted
         queue.add("a")
         await until(lambda: len(times) == 3)
         queue.add("a")
         queue.add("a")
         await until(lambda: len(times) >= 4)
         queue.add("a")
-        await until(lambda: len(times) == 6)
-    first, second, third, *_, fifth, sixth = times
-    assert 0.15 < second - first < 0.45
+        await until(lambda: len(times) >= 6)
+    # How much later than that is the machine's business.
+    first, second, third, *_ = times
+    assert second - first > 0.15
     assert third - second > 0.4
-    assert sixth - fifth < 0.45, "the count of failures was forgotten"
+    assert delays[:2] == [0.2, 0.5]
+    assert delays[2] == 0.2, "the count of failures was forgotten"
 
 
 async def test_the_earlier_of_two_times_wins():
@@ -107,4 +117,4 @@ async def test_the_earlier_of_two_times_wins():
         queue.add_after("a", 0.1)
         queue.add_after("a", 30)
         await until(lambda: len(times) == 2)
-    assert 0.05 < times[1] - times[0] < 1
+    assert 0.05 < times[1] - times[0] < 20
