@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator
 
+from stackstore.config.schema import RESERVED_TABLES
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.render.model import PlacedStore, RenderError, ResolvedStack
@@ -21,13 +22,18 @@ _Claim = tuple[str, str, str]
 def check(
     stores: Iterable[PlacedStore], references: Iterable[Reference], stack: ResolvedStack
 ) -> None:
-    """Raise `RenderError` when two users would share a place."""
+    """Raise `RenderError` when two users would share a place, or one would take ours."""
     taken: dict[tuple[object, ...], tuple[int, str, str]] = {}
     # Counted, because a label need not be one user's alone: ids that may be secret aren't shown.
     for user, (label, backend, claims) in enumerate(_users(stores, references, stack)):
         place = database(stack.backends[backend])
         for kind, name, common in claims:
             # SQLite knows no case in a table's name.
+            if kind == "table" and name.casefold() in RESERVED_TABLES:
+                raise RenderError(
+                    Reason.TABLE_COLLISION,
+                    f"{label}: the table name '{name}' is kept for Stackstore's own; choose another",
+                )
             key = (*place, kind, name.casefold() if kind == "table" else name)
             owner, other, theirs = taken.setdefault(key, (user, label, common))
             if owner != user and not (common and common == theirs):

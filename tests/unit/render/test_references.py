@@ -253,6 +253,13 @@ def test_two_users_of_one_place_are_refused(name):
     assert f"would share the {what} of one database; give each its own" in str(refused)
 
 
+@pytest.mark.parametrize("name", ["kv", "KV", "schema_versions", "owners"])
+def test_a_table_of_ours_is_refused(name):
+    refused = refusal(stores=(store("inference", name),))
+    assert refused.reason == Reason.TABLE_COLLISION
+    assert f"the table name '{name}' is kept for Stackstore's own" in str(refused)
+
+
 def test_two_names_of_one_database_do_not_part_it():
     one = postgres("sql_postgres")
     other = postgres("sql_postgres", current=login(host="PG-RW.db.svc", username="another"))
