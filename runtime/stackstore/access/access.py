@@ -1,0 +1,105 @@
+"""Who may do what: a policy, tenants, and what is asked of them; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stackstore.access.errors import AccessDeniedError
+from stackstore.access.owners import Owner
+from stackstore.access.policy import Action, Policy, Ruling, policy
+from stackstore.access.tenancy import Tenancy
+from stackstore.access.users import User, current_user
+from stackstore.access.visible import Question
+from stackstore.errors import InvalidArgumentError
+from stackstore.sql.names import shown
+
+Unowned = Literal["deny", "policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and where.
+
+    Attributes:
+        user: who; None: anybody, because authorization is off.
+        tenant: in which tenant; None: in none.
+        owner: whose what is written will be.
+    """
+
+    user: User | None
+    tenant: str | None
+    owner: Owner
+
+    @property
+    def binding(self) -> list[Any]:
+        """What cursors are bound to; attributes may change while somebody turns pages."""
+        return ["as", self.tenant, None if self.user is None else self.user.principal]
+
+
+class Access:
+    """The rules of one store.
+
+    Args:
+        rules: a policy, see `stackstore.access.policy`.
+        auth: whether there are users. Without, everything is everybody's, explicitly.
+        tenancy: whether there are tenants.
+        unowned: rows that belong to nobody: "deny": nobody may act on them; "policy": as it says.
+
+    Raises:
+        InvalidArgumentError: one of them isn't possible.
+    """
+
+    def __init__(
+        self,
+        rules: Policy | Sequence[Any] | str | None = None,
+        *,
+        auth: bool = True,
+        tenancy: Tenancy | None = None,
+        unowned: Unowned = "deny",
+    ) -> None:
+        self.policy = policy(rules)
+        self.auth = auth
+        self.tenancy = tenancy or Tenancy()
+        self._by_policy = unowned == "policy"
+        if unowned not in ("deny", "policy"):
+            raise InvalidArgumentError(f'unowned is "deny" or "policy", not {shown(unowned)}')
+        if not auth and self.tenancy.mode == "multi":
+            raise InvalidArgumentError(
+                "tenancy mode multi needs auth: a tenant comes with a user, and without auth there is none"
+            )
+        self._rulings: dict[tuple[Action, str], Ruling] = {}
+
+    def asker(self) -> Asker:
+        """Who asks now.
+
+        Raises:
+            AccessDeniedError: nobody does, or somebody without a tenant, or of another one.
+        """
+        tenancy = self.tenancy
+        user = current_user() if self.auth else None
+        if user is None:
+            if self.auth:
+                raise AccessDeniedError(
+                    "there is no current user, and authorization is on: wrap the call in acting_as(user)"
+                )
+            return Asker(None, tenancy.default_tenant, Owner(tenancy.default_tenant))
+        if tenancy.mode == "disabled":
+            tenant = tenancy.default_tenant
+        elif tenancy.mode == "single":
+            tenant = tenancy.default_tenant
+            if user.tenant_id not in (None, tenant):
+                raise AccessDeniedError("the user is of another tenant than this store's only one")
+        else:
+            tenant = user.tenant_id
+            if tenant is None:
+                raise AccessDeniedError("the user has no tenant, and tenancy mode is multi")
+        return Asker(user, tenant, Owner.of(user, tenant))
+
+    def question(self, action: Action, table: str, asker: Asker) -> Question:
+        """What is asked when somebody does something with a table's rows."""
+        ruling = self._rulings.get((action, table))
+        if ruling is None:
+            ruling = self._rulings[action, table] = self.policy.ruling(action, table)
+        return Question(asker.user, asker.tenant, ruling, self.tenancy, self._by_policy)

@@ -1,0 +1,258 @@
+"""Which owners' rows a user may act on: decided once per owner, kept, and told to the database.
+
+A set of owners goes into a statement as itself or as what is missing from it, whichever is shorter;
+so "all of 50,000" and "all but three" cost as little as "one".
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    case,
+    column,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from stackstore.access.owners import NOBODY, Known, Owner
+from stackstore.access.policy import Decision, Ruling, decide
+from stackstore.access.tenancy import Tenancy
+from stackstore.access.users import User
+from stackstore.schema import Dialect
+
+MAX_KEPT = 4_000_000
+"""Most decisions (of users, actions and owners) that are kept in memory, at 8 bytes each."""
+
+MAX_JOINED = 100
+"""Most owners that Postgres may join a table with; more are a hash table to look into."""
+
+NEVER = Decision((), final=False)
+ALWAYS = Decision((), final=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who wants to do what; the same for all tables that the policy treats alike.
+
+    Attributes:
+        user: who; None: anybody, because authorization is off.
+        tenant: in which tenant; None: in none.
+        ruling: what the policy has to say of it.
+        tenancy: whom rows of no tenant belong to.
+        unowned_by_policy: nobody's rows are the policy's business; otherwise they are refused.
+    """
+
+    user: User | None
+    tenant: str | None
+    ruling: Ruling
+    tenancy: Tenancy
+    unowned_by_policy: bool
+
+    def decision(self, owner: Owner) -> Decision:
+        """What is decided about an owner's rows."""
+        if self.tenancy.belongs(owner.tenant) != self.tenant:
+            return NEVER
+        if self.user is None:
+            return ALWAYS
+        if owner.principal is not None:
+            return decide(self.ruling, self.user, owner)
+        return decide(self.ruling, self.user, None) if self.unowned_by_policy else NEVER
+
+
+class Decided:
+    """The answer to a question, for all owners up to `newest`."""
+
+    def __init__(self, question: Question) -> None:
+        self.newest = -1
+        self.ids: dict[Decision, array[int]] = {ALWAYS: array("q"), NEVER: array("q")}
+        """The owners of each decision, in order."""
+        self._question = question
+        self._of_class: dict[tuple[int, bool], array[int]] = {}
+        self._lists: dict[object, str | list[int]] = {}
+
+    def extend(self, known: Known) -> None:
+        """Decide about the owners that are new."""
+        if self.newest == known.newest:
+            return
+        self._lists.clear()
+        user = self._question.user
+        principal = None if user is None else user.principal
+        for id_ in range(self.newest + 1, known.newest + 1):
+            kind = known.classes[id_], principal is not None and known.principals[id_] == principal
+            ids = self._of_class.get(kind)
+            if ids is None:
+                decision = self._question.decision(known.owner(id_) if id_ else NOBODY)
+                ids = self._of_class[kind] = self.ids.setdefault(decision, array("q"))
+            ids.append(id_)
+        self.newest = known.newest
+
+    def listed(self, decisions: tuple[Decision, ...], dialect: Dialect) -> str | list[int]:
+        """The owners of some decisions, as a parameter."""
+        found = self._lists.get(decisions)
+        if found is None:
+            ids = [id_ for decision in decisions for id_ in self.ids[decision]]
+            found = ids if dialect == "postgresql" else json.dumps(ids)
+            self._lists[decisions] = found
+        return found
+
+
+@dataclass(frozen=True)
+class View:
+    """A question's answer, and how it is said to the database.
+
+    It is good until the next await: the answer grows when another task learns of owners.
+
+    Attributes:
+        decided: the answer.
+        known: the owners that it is about.
+        newest: the newest of them at that moment.
+        mark: its mark.
+        dialect: which SQL.
+    """
+
+    decided: Decided
+    known: Known
+    newest: int
+    mark: str
+    dialect: Dialect
+
+    @property
+    def some(self) -> tuple[Decision, ...]:
+        """The decisions that let something through."""
+        return tuple(
+            decision for decision, ids in self.decided.ids.items() if ids and not decision.never
+        )
+
+    @property
+    def count(self) -> int:
+        """How many owners have rows that may be let through."""
+        return self.newest + 1 - len(self.decided.ids[NEVER])
+
+    @property
+    def all(self) -> bool:
+        """Every row of every owner is let through."""
+        return len(self.decided.ids[ALWAYS]) == self.newest + 1
+
+    @property
+    def only(self) -> int | None:
+        """The one owner, where it is one."""
+        if self.count != 1:
+            return None
+        return next(self.decided.ids[decision][0] for decision in self.some)
+
+    def owners(self) -> ColumnElement[Any]:
+        """The owners whose rows may be let through, as a table's only column."""
+        return self._members(self.some)
+
+    def permits(
+        self,
+        owner: ColumnElement[int],
+        row_id: ColumnElement[str] | None,
+        *,
+        many: bool = False,
+    ) -> ColumnElement[bool]:
+        """The row is let through.
+
+        Args:
+            owner: the column that has its owner.
+            row_id: its id as text; None: it has none.
+            many: many rows are looked at; otherwise the owners may be the way to the rows.
+        """
+        only = self.only
+        if only is not None:
+            return and_(owner == _number(only), self.tests(owner, row_id))
+        ways = [
+            and_(self._among(owner, decision, many), _passes(decision, row_id, self.dialect))
+            if decision.tests
+            else self._among(owner, decision, many)
+            for decision in self.some
+        ]
+        return or_(*ways) if ways else false()
+
+    def tests(
+        self, owner: ColumnElement[int], row_id: ColumnElement[str] | None
+    ) -> ColumnElement[bool]:
+        """The row is let through, given that its owner's may be."""
+        some = [decision for decision in self.some if not decision.always]
+        if not some:
+            return true()
+        if len(self.some) == 1:
+            return _passes(some[0], row_id, self.dialect)
+        return self.permits(owner, row_id)
+
+    def _among(
+        self, owner: ColumnElement[int], decision: Decision, many: bool
+    ) -> ColumnElement[bool]:
+        ids = self.decided.ids[decision]
+        others = tuple(
+            other for other, found in self.decided.ids.items() if found and other != decision
+        )
+        missing = self.newest + 1 - len(ids)
+        if missing >= len(ids):
+            if len(ids) == 1:
+                return owner == _number(ids[0])
+            among = owner.in_(select(self._members((decision,))))
+            if self.dialect == "postgresql" and (many or len(ids) > MAX_JOINED):
+                # Or it were made a join, and where a plan is kept for any parameters, which are then
+                # taken to be ten owners, one that compares each row with each owner.
+                return among.is_(true())
+            return among
+        known = owner <= _number(self.newest)
+        if not missing:
+            return known
+        # NOT IN is never made a join, so it is a look into a hash table.
+        return and_(known, owner.not_in(select(self._members(others))))
+
+    def _members(self, decisions: tuple[Decision, ...]) -> ColumnElement[Any]:
+        listed = self.decided.listed(decisions, self.dialect)
+        if self.dialect == "postgresql":
+            return func.unnest(bindparam(None, listed, type_=ARRAY(BigInteger()), unique=True))
+        rows = func.json_each(bindparam(None, listed, type_=Text(), unique=True))
+        return rows.table_valued(column("value", BigInteger())).c.value
+
+
+def view(known: Known, question: Question, dialect: Dialect) -> View:
+    """A question's answer, as far as the owners are known."""
+    kept: dict[Question, Decided] = known.decided
+    decided = kept.pop(question, None) or Decided(question)
+    decided.extend(known)
+    # At the end: what was asked for longest ago goes first.
+    kept[question] = decided
+    while len(kept) > 1 and len(kept) * (known.newest + 1) > MAX_KEPT:
+        del kept[next(iter(kept))]
+    return View(decided, known, known.newest, known.mark, dialect)
+
+
+def _passes(
+    decision: Decision,
+    row_id: ColumnElement[str] | None,
+    dialect: Dialect,
+) -> ColumnElement[bool]:
+    if row_id is None or not decision.tests:
+        return true() if decision.final else false()
+    tests: list[Any] = [
+        (test.clause(dialect, row_id), literal_column("1" if permitted else "0"))
+        for test, permitted in decision.tests
+    ]
+    passed: ColumnElement[bool] = case(
+        *tests, else_=literal_column("1" if decision.final else "0")
+    ) == literal_column("1")
+    return passed
+
+
+def _number(number: int) -> ColumnElement[int]:
+    return bindparam(None, number, type_=BigInteger(), unique=True)
