@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - asyncio loads it late, when nobody may not read it
 import contextlib
+import encodings.idna  # noqa: F401 - likewise
 import os
 import shutil
 import tempfile

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -40,6 +41,25 @@ _PRAGMAS = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
 )
+
+
+async def _prepare(connection: aiosqlite.Connection) -> None:
+    """Set the connection up, within the busy timeout.
+
+    Turning a fresh file to WAL fails at once where another process does the same, whatever the busy
+    timeout says: it is tried again.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MILLISECONDS / 1000
+    for pragma in _PRAGMAS:
+        while True:
+            try:
+                await connection.execute_fetchall(pragma)
+                break
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+                if not busy or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.01)
 
 
 class SqliteDatabase:
@@ -149,8 +169,7 @@ class SqliteDatabase:
             connection = await aiosqlite.connect(
                 self.path, isolation_level=None, cached_statements=512
             )
-            for pragma in _PRAGMAS:
-                await connection.execute_fetchall(pragma)
+            await _prepare(connection)
         except BaseException as error:
             if connection is not None:
                 await connection.close()
