@@ -14,6 +14,7 @@ from stackstore.access.policy import Policy
 from stackstore.access.tables import OWNER_ID, owner_index, with_owner
 from stackstore.access.tenancy import Tenancy
 from stackstore.errors import BackendUnavailableError, InvalidArgumentError, StoreError
+from stackstore.schema import Component
 from stackstore.sql.columns import ColumnDefinition, ColumnType
 from stackstore.sql.store import SqlStore
 from stackstore.sql.tables import ordered
@@ -78,6 +79,29 @@ class AuthorizedSqlStore(AuthorizedOperations):
         await self._store.create_table(table_name, columns)
         await self._store.create_index(owner_index(table_name), table_name, [OWNER_ID])
         self._per_owner[table_name] = per_owner
+
+    def declare(
+        self,
+        table_name: str,
+        schema: Mapping[str, ColumnDefinition | ColumnType],
+        *,
+        per_owner: bool = False,
+    ) -> None:
+        """Know a table from now on without asking the database, which may not be there yet.
+
+        Raises:
+            InvalidArgumentError: a name or a definition isn't possible.
+        """
+        self._store.declare(table_name, with_owner(table_name, schema, per_owner=per_owner))
+        self._per_owner[table_name] = per_owner
+
+    async def require(self, component: Component) -> None:
+        """Make tables of ours that are beside the store's; see `SqlStore.require`.
+
+        Raises:
+            BackendUnavailableError: the database can't do it now.
+        """
+        await self._store.require(component)
 
     async def create_index(
         self, name: str, table: str, columns: Sequence[str | tuple[str, str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from sqlalchemy import ColumnElement, Text, cast
 
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql.columns import ColumnDefinition, ColumnType
-from stackstore.sql.names import shown
+from stackstore.sql.names import derived, shown
 from stackstore.sql.tables import Row, Table
 
 OWNER_ID = "owner_id"
@@ -140,7 +139,4 @@ def with_owner(name: object, given: object, *, per_owner: bool) -> dict[str, Any
 
 def owner_index(name: str) -> str:
     """The name of the index that goes with another one, or with a table, for each owner's rows."""
-    suffix = "__owner"
-    if len(name) + len(suffix) <= 63:
-        return name + suffix
-    return f"{name[:46]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}{suffix}"
+    return derived(name, "owner")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -32,6 +33,15 @@ def identifier(kind: str, name: object) -> str:
             "digits and _, at most 63 in all"
         )
     return str(name)
+
+
+def derived(name: str, part: str) -> str:
+    """The name of something that goes with a table or an index: `<name>__<part>`, cut to fit."""
+    suffix = f"__{part}"
+    if len(name) + len(suffix) <= 63:
+        return name + suffix
+    kept = 63 - len(suffix) - 9
+    return f"{name[:kept]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}{suffix}"
 
 
 def quoted(name: str) -> str:

@@ -1,0 +1,71 @@
+"""Documents: what callers hand over as objects or mappings, and the tables keep as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
+
+from stackstore.errors import InvalidArgumentError
+from stackstore.sql.columns import JsonText
+
+Document: TypeAlias = BaseModel | Mapping[str, Any]
+"""An object of the server's API, or the same as a mapping."""
+
+
+def text(what: str, document: Document | Sequence[Document]) -> JsonText:
+    """A document, or a list of them, as JSON; it comes back as it went in.
+
+    Args:
+        what: what it is, for the message ("a completion").
+        document: what to write down; models are written with all their fields, by their aliases.
+
+    Raises:
+        InvalidArgumentError: it isn't JSON; the text says nothing of its content.
+    """
+    trouble = ""
+    try:
+        return JsonText(_written(document))
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        trouble = type(error).__name__
+    raise InvalidArgumentError(
+        f"{what} can't be written as JSON ({trouble}); allowed are models, mappings, lists, texts, "
+        "finite numbers, True, False and None"
+    )
+
+
+def plain(what: str, document: Document) -> dict[str, Any]:
+    """A document as a mapping of plain values, a copy that is the caller's own.
+
+    Raises:
+        InvalidArgumentError: as `text`, or it isn't a mapping.
+    """
+    if isinstance(document, BaseModel | Mapping):
+        found: dict[str, Any] = json.loads(text(what, document))
+        return found
+    raise InvalidArgumentError(f"{what} is a model or a mapping, not a {type(document).__name__}")
+
+
+def _written(document: Document | Sequence[Document]) -> str:
+    try:
+        written = to_json(document, by_alias=True, inf_nan_mode="constants")
+    except (PydanticSerializationError, UnicodeError):
+        # Half a surrogate pair, as a cut stream leaves it, has no UTF-8, but an escape in JSON.
+        return json.dumps(document, default=_fields, allow_nan=False)
+    # Strict JSON: a NaN that only Python reads back would stop every other reader.
+    if b"NaN" in written or b"Infinity" in written:
+        json.loads(written, parse_constant=_refuse)
+    return written.decode()
+
+
+def _fields(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True)
+    raise TypeError(type(value).__name__)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

@@ -1,0 +1,70 @@
+"""Documents as JSON text."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from stackstore.errors import InvalidArgumentError
+from stackstore.stores import documents
+
+
+class Choice(BaseModel):
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    finish_reason: str | None = None
+    of: int = Field(0, alias="index")
+
+
+def test_what_went_in_comes_out():
+    given = {
+        "text": "é \0 \u2028 'NaN' Infinity",
+        "number": 2**70,
+        "list": [None, True, 1.5],
+        "": {},
+    }
+    assert documents.plain("a document", given) == given
+
+
+def test_models_keep_extra_fields_and_aliases_also_within_mappings():
+    choice = Choice(index=1, extra={"a": 1})
+    written = {"finish_reason": None, "index": 1, "extra": {"a": 1}}
+    assert documents.plain("a choice", choice) == written
+    assert json.loads(documents.text("choices", [choice])) == [written]
+    assert documents.plain("a document", {"choices": [choice]}) == {"choices": [written]}
+
+
+def test_half_a_surrogate_pair_survives():
+    given = {"text": "cut \ud83d", "choice": Choice(extra="\ud83d")}
+    found = documents.plain("a document", given)
+    assert found["text"] == "cut \ud83d"
+    assert found["choice"]["extra"] == "\ud83d"
+
+
+def test_moments_are_written_in_isos_form():
+    assert documents.plain("a document", {"at": datetime(2026, 1, 2, tzinfo=UTC)}) == {
+        "at": "2026-01-02T00:00:00Z"
+    }
+
+
+def _loop() -> dict[str, object]:
+    made: dict[str, object] = {}
+    made["self"] = made
+    return made
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n": float("nan")}, {"n": float("-inf")}, {"o": object()}, _loop()], ids=str
+)
+def test_what_is_no_json_is_refused_without_being_quoted(wrong):
+    with pytest.raises(InvalidArgumentError, match="a completion can't be written as JSON") as told:
+        documents.text("a completion", wrong)
+    assert told.value.__context__ is None
+
+
+def test_a_list_is_no_document():
+    with pytest.raises(InvalidArgumentError, match="is a model or a mapping, not a list"):
+        documents.plain("a document", [])
