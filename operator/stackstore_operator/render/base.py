@@ -1,20 +1,18 @@
 """The base config: a user's YAML, read with the line of everything in it, and never trusted.
 
-It is turned into plain data here, because a loader alone forgets where things stood, lets a
-repeated key win silently, and can be made to grow without end.
+Its bounds are tighter than the runtime's: here one tenant's file takes everybody's time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from stackstore.config import legacy
-from stackstore.config.document import Document
-from stackstore.config.problems import Path, Problem, dotted
+from stackstore.config.document import Builder, Document
+from stackstore.config.problems import Path, Problem
 from stackstore.config.report import Reading
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.render.model import RenderError
@@ -25,14 +23,11 @@ MAX_VALUES = 5_000
 MAX_DEPTH = 64
 """A run config has some hundred values, some ten deep; each costs time in the operator's loop."""
 _MAX_PROBLEMS = 10
-_MAX_NUMBER = 400
-"""Characters of a number or date; longer ones take Python long to read, and can't be written."""
 
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
     for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
 )
-_TEXT, _MAP, _SEQ, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq", "merge"))
 
 
 def parse(text: str) -> Document:
@@ -56,8 +51,11 @@ def parse(text: str) -> Document:
         loader = yaml.SafeLoader(text)
         _check_events(loader)
         loader = yaml.SafeLoader(text)
-        builder = _Builder(loader)
-        data = builder.top(loader.get_single_node())
+        builder = Builder(loader, strict=True)
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise failure("must be a mapping, with keys such as `providers:`")
+        data = builder.mapping(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise failure(
@@ -120,70 +118,6 @@ def _check_events(loader: yaml.SafeLoader) -> None:
         tag = getattr(event, "tag", None)
         if tag not in {None, "!", *_TAGS}:
             raise failure("uses a YAML tag (`!…`) that is not one of plain data", line)
-
-
-@dataclass
-class _Builder:
-    loader: yaml.SafeLoader
-    problems: list[Problem] = field(default_factory=list)
-    lines: dict[Path, int] = field(default_factory=dict)
-
-    def top(self, root: yaml.Node | None) -> dict[str, Any]:
-        if not isinstance(root, yaml.MappingNode):
-            raise failure("must be a mapping, with keys such as `providers:`")
-        return self._mapping(root, ())
-
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = self._key(key_node, path)
-            if key is None:
-                continue
-            below = (*path, key)
-            if below in self.lines:
-                self._report(key_node, below, f"is there twice, first in line {self.lines[below]}")
-                continue
-            self.lines[below] = key_node.start_mark.line + 1
-            data[key] = self._value(value_node, below)
-        return data
-
-    def _key(self, node: yaml.Node, path: Path) -> str | None:
-        if node.tag == _MERGE:
-            self._report(node, path, "uses the merge key `<<`; write the values out")
-            return None
-        key = self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
-        if isinstance(key, str):
-            return key
-        self._report(node, path, "has a key that is not text; write it in quotes")
-        return None
-
-    def _value(self, node: yaml.Node, path: Path) -> Any:
-        if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
-            items = []
-            for index, item in enumerate(node.value):
-                self.lines[*path, index] = item.start_mark.line + 1
-                items.append(self._value(item, (*path, index)))
-            return items
-        return self._scalar(node, path)
-
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        try:
-            wrong = not isinstance(node, yaml.ScalarNode)
-            if wrong or (node.tag != _TEXT and len(node.value) > _MAX_NUMBER):
-                raise ValueError  # noqa: TRY301 - one answer to every way of being wrong
-            value = self.loader.construct_object(node)
-            if isinstance(value, str):
-                value.encode()
-        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
-            # The constructors of numbers and dates raise whatever their conversion raises.
-            self._report(node, path, "is tagged, or looks, like what it is not; write it in quotes")
-            return None
-        return value
-
-    def _report(self, node: yaml.Node, path: Path, message: str) -> None:
-        self.problems.append(Problem(dotted(path), node.start_mark.line + 1, message))
 
 
 def _check_shape(reading: Reading) -> None:

@@ -23,13 +23,16 @@ MAX_BYTES = 1024 * 1024
 MAX_NODES = 100_000
 """After aliases are expanded; a run config has some hundred."""
 
-_QUOTES = (
+QUOTES = (
     "a value that begins with one of * & ! % @ `, or holds ': ' or ' #', needs quotes, "
     "and within {…} so does ${env.…}"
 )
 _HARMLESS = re.compile(r"[^'\"]*(?:'(?:<[a-z ]+>|\\?.|---)'[^'\"]*)*")
 """PyYAML's texts that quote one character, or what the grammar calls a token."""
+_MAX_NUMBER = 400
+"""Characters of a number or date; longer ones take Python long to read, and can't be written."""
 _MERGE = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
@@ -80,16 +83,16 @@ def read(path: Path) -> Document:
                 line=root.start_mark.line + 1,
                 hint="a run config begins with keys such as `storage:` and `providers:`",
             )
-        builder = _Builder(loader)
+        builder = Builder(loader)
         builder.check_size(root)
-        data = builder.mapping(root, ())
+        data = builder.mapping(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _failure(
             source,
             f"not valid YAML: {_safe(error)}",
             line=mark.line + 1 if mark else 0,
-            hint=_QUOTES,
+            hint=QUOTES,
         ) from None
     except yaml.reader.ReaderError as error:
         raise _failure(
@@ -99,12 +102,12 @@ def read(path: Path) -> Document:
         ) from None
     except RecursionError:
         raise _failure(source, "is nested too deeply to be a run config") from None
-    except _TooLargeError as error:
+    except TooLargeError as error:
         raise _failure(source, str(error)) from None
     except (ValueError, OverflowError):
         # PyYAML's own scanner stumbles over a few escapes (\U with too high a number) like this.
         line = loader.line + 1
-        raise _failure(source, "not valid YAML: a broken escape", line, _QUOTES) from None
+        raise _failure(source, "not valid YAML: a broken escape", line, QUOTES) from None
     finally:
         loader.dispose()
     if builder.problems:
@@ -147,17 +150,32 @@ def _safe(error: yaml.MarkedYAMLError) -> str:
     return text if _HARMLESS.fullmatch(text) else re.split(r"['\"]", text)[0].rstrip() + " …"
 
 
-class _TooLargeError(Exception):
+class TooLargeError(Exception):
     """The document is out of bounds once its aliases are expanded."""
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Turns nodes of YAML into plain data, and notes where everything stands.
+
+    Attributes:
+        loader: composed the nodes.
+        strict: neither merge keys, nor keys that are no texts, which are their texts otherwise.
+        problems: what could not be turned; the data lacks it.
+        lines: from 1, by path.
+    """
+
     loader: yaml.SafeLoader
+    strict: bool = False
     problems: list[Problem] = field(default_factory=list)
     lines: dict[NodePath, int] = field(default_factory=dict)
 
     def check_size(self, root: yaml.Node) -> None:
+        """See to it that its aliases don't expand beyond all bounds.
+
+        Raises:
+            TooLargeError: they do.
+        """
         # Each node counts once for every way that leads to it, so that a bomb is seen before it
         # goes off.
         sizes: dict[int, int] = {}
@@ -166,7 +184,7 @@ class _Builder:
         def size(node: yaml.Node) -> int:
             key = id(node)
             if key in open_nodes:
-                raise _TooLargeError("holds an alias of something that contains the alias itself")
+                raise TooLargeError("holds an alias of something that contains the alias itself")
             if key not in sizes:
                 open_nodes.add(key)
                 sizes[key] = 1 + sum(size(child) for child in _children(node))
@@ -174,19 +192,26 @@ class _Builder:
             return sizes[key]
 
         if size(root) > MAX_NODES:
-            raise _TooLargeError(f"holds more than {MAX_NODES} values once aliases are expanded")
+            raise TooLargeError(f"holds more than {MAX_NODES} values once aliases are expanded")
 
-    def mapping(self, node: yaml.MappingNode, path: NodePath) -> dict[str, Any]:
-        self._refuse_repeated_keys(node, path)
-        # A copy, because merging changes the node, and an alias may show it again.
-        merged = yaml.MappingNode(node.tag, list(node.value), node.start_mark, node.end_mark)
-        self.loader.flatten_mapping(merged)
+    def mapping(self, node: yaml.MappingNode, path: NodePath = ()) -> dict[str, Any]:
+        """A mapping's data; path: where it stands."""
+        pairs = list(node.value)
+        if not self.strict:
+            self._refuse_repeated_keys(node, path)
+            # A copy, because merging changes the node, and an alias may show it again.
+            merged = yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+            self.loader.flatten_mapping(merged)
+            pairs = merged.value
         data: dict[str, Any] = {}
-        for key_node, value_node in merged.value:
+        for key_node, value_node in pairs:
             key = self._key(key_node, path)
             if key is None:
                 continue
             below = (*path, key)
+            if self.strict and below in self.lines:
+                self._twice(key_node, below, self.lines[below])
+                continue
             self.lines[below] = key_node.start_mark.line + 1
             data[key] = self._value(value_node, below)
         return data
@@ -204,37 +229,51 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, path: NodePath) -> Any:
         try:
-            return self.loader.construct_object(node)
+            wrong = not isinstance(node, yaml.ScalarNode)
+            if wrong or (node.tag != _TEXT and len(node.value) > _MAX_NUMBER):
+                raise ValueError  # noqa: TRY301 - one answer to every way of being wrong
+            value = self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
             # The constructors of numbers and dates raise whatever their conversion raises.
-            self._report(node, path, "is tagged, or looks, like what it is not", _QUOTES)
+            self._report(node, path, "is tagged, or looks, like what it is not", QUOTES)
             return None
+        if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+            self._report(node, path, "is not text that UTF-8 can hold", "half a surrogate pair is no letter")
+            return None
+        return value
 
     def _key(self, node: yaml.Node, path: NodePath) -> str | None:
+        if self.strict and node.tag == _MERGE:
+            self._report(node, path, "uses the merge key `<<`", "write the values out")
+            return None
         key = self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
-        if isinstance(key, str) and key == key.encode("utf-8", "replace").decode():
+        if isinstance(key, str):
             return key
-        if isinstance(key, (int, float)):
+        if isinstance(key, (int, float)) and not self.strict:
             # `1:`, `on:`; the sections we own will say that they don't know it.
             return str(node.value)
         self._report(node, path, "a key here is not text", "write it in quotes")
         return None
 
     def _refuse_repeated_keys(self, node: yaml.MappingNode, path: NodePath) -> None:
+        # By what is written: after merging, a repeated key is what an override looks like.
         seen: dict[tuple[str, str], int] = {}
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
                 continue
             identity = (key_node.tag, key_node.value)
             if identity in seen:
-                self._report(
-                    key_node,
-                    (*path, key_node.value),
-                    f"the key is there twice, first in line {seen[identity]}",
-                    "keep one; the server would take the last without a word",
-                )
+                self._twice(key_node, (*path, key_node.value), seen[identity])
             else:
                 seen[identity] = key_node.start_mark.line + 1
+
+    def _twice(self, node: yaml.Node, path: NodePath, line: int) -> None:
+        self._report(
+            node,
+            path,
+            f"the key is there twice, first in line {line}",
+            "keep one; the server would take the last without a word",
+        )
 
     def _report(self, node: yaml.Node, path: NodePath, message: str, hint: str) -> None:
         self.problems.append(Problem(dotted(path), node.start_mark.line + 1, message, hint=hint))
