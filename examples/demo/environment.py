@@ -23,7 +23,7 @@ from tests.support.kubelet import Kubelet, Mount
 from tests.support.postgres import PostgresServer, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RULES = REPOSITORY / "charts" / "stackstore" / "files" / "rules.yaml"
+RULES = REPOSITORY / "charts" / "stackstore" / "files"
 KUBELET_DELAY_SECONDS = 1.0
 """A real kubelet needs up to a minute and a half; that would only make the demo longer."""
 
@@ -80,7 +80,10 @@ class Environment:
 
     def start_operator(self) -> None:
         """The operator, as a user who may do what the chart's rules say and nothing else."""
-        user = self.plane.user(yaml.safe_load(RULES.read_text()))
+        everywhere, own = (
+            yaml.safe_load((RULES / file).read_text()) for file in ("rules.yaml", "own-rules.yaml")
+        )
+        user = self.plane.user(everywhere, namespace="stackstore-system", own_rules=own)
         command: list[str | Path] = [
             Path(sys.executable).with_name("stackstore-operator"),
             "run", "--kubeconfig", self.plane.kubeconfig(user),

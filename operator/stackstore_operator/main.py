@@ -38,21 +38,31 @@ def run(
     namespace: Annotated[
         str,
         typer.Option(
-            help="The operator's own namespace, where the Secret with its key is kept.",
+            help="The operator's own namespace, where its key and its Lease are kept.",
             envvar="POD_NAMESPACE",
         ),
     ] = "stackstore-system",
+    lease_seconds: Annotated[
+        float,
+        typer.Option(
+            help="How long a leader that is silent is waited for before another replica acts. "
+            "0: there is only this one, so it acts at once.",
+            min=0,
+            max=3600,
+        ),
+    ] = 15,
     log_format: Annotated[
         logs.Format, typer.Option(help="One JSON object a line, or text for people.")
     ] = "json",
 ) -> None:
     """Watch StorageBackends and StoreBindings and render each stack's Secret and run config.
 
+    Of several replicas one acts, by a Lease in the operator's namespace; the others stand by.
     Ends with 0 on SIGTERM and SIGINT, with 1 when the API server refuses what it can't do without.
     """
     logs.configure(log_format)
     try:
-        asyncio.run(serve(kubeconfig, namespace))
+        asyncio.run(serve(kubeconfig, namespace, lease_seconds))
     except ApiError as error:
         typer.echo(f"stackstore-operator: {error}", err=True)
         raise typer.Exit(1) from None

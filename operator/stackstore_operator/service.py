@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ from stackstore_operator.handlers import kinds
 from stackstore_operator.handlers.changes import Changes
 from stackstore_operator.kube import revisionkey
 from stackstore_operator.kube.client import ApiError, Client
+from stackstore_operator.kube.lease import Elector, Timing
 from stackstore_operator.kube.watch import watch
 from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.queue import Queue
@@ -32,12 +35,13 @@ _PAUSE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-async def serve(kubeconfig: Path | None, namespace: str) -> None:
+async def serve(kubeconfig: Path | None, namespace: str, lease_seconds: float) -> None:
     """Run until SIGTERM or SIGINT.
 
     Args:
         kubeconfig: how to reach the API server; None: as the pod's service account.
-        namespace: where the operator's own Secret is kept.
+        namespace: where the operator's own Secret and Lease are kept.
+        lease_seconds: how long a silent leader is waited for; 0: there is no other one.
 
     Raises:
         ApiError: the API server refuses what the operator can't do without.
@@ -46,7 +50,7 @@ async def serve(kubeconfig: Path | None, namespace: str) -> None:
     # First of all: as the first process of a container it would not end by a signal otherwise.
     _listen(told)
     stop = asyncio.create_task(told.wait())
-    work = asyncio.create_task(_work(kubeconfig, namespace, told))
+    work = asyncio.create_task(_work(kubeconfig, namespace, lease_seconds, told))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -65,7 +69,9 @@ def _listen(told: asyncio.Event) -> None:
         loop.add_signal_handler(number, told.set)
 
 
-async def _work(kubeconfig: Path | None, namespace: str, told: asyncio.Event) -> None:
+async def _work(
+    kubeconfig: Path | None, namespace: str, lease_seconds: float, told: asyncio.Event
+) -> None:
     client = await Client.connect(kubeconfig)
     try:
         key = await _patiently(lambda: revisionkey.load(client, namespace))
@@ -80,10 +86,16 @@ async def _work(kubeconfig: Path | None, namespace: str, told: asyncio.Event) ->
             len(cache.backends),
             len(cache.bindings),
         )
+
+        async def act() -> None:
+            # What was under way when an earlier term ended is nobody's any more.
+            changes.everything()
+            await queue.run()
+
         await _together(
             kinds.registry(client, changes),
             told,
-            queue.run(),
+            act() if not lease_seconds else _lead(client, namespace, lease_seconds, act),
             watch(client, "Secret", None, changes.referent),
             watch(client, "ConfigMap", None, changes.referent),
             _relist(client, changes),
@@ -92,6 +104,20 @@ async def _work(kubeconfig: Path | None, namespace: str, told: asyncio.Event) ->
         await client.close()
         # TLS connections say goodbye in the background.
         await asyncio.sleep(0.1)
+
+
+async def _lead(
+    client: Client,
+    namespace: str,
+    lease_seconds: float,
+    act: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Act while this process leads; the others listen and stand by."""
+    # A pod's name is its host name; a restarted container has the same, and must wait all the same.
+    identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    elector = Elector(client, namespace, identity, Timing.of(lease_seconds))
+    client.may_write = lambda: elector.leads
+    await elector.run(act)
 
 
 async def _together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.support.operator import (
     OperatorProcess,
     binding,
     kv,
+    operator_user,
     postgres_backend,
     rules,
     sql,
@@ -103,7 +105,7 @@ def test_at_rest_it_writes_nothing(api, operator):
     stacks(api, 5)
     # One that waits for something, and one that is refused, must be as quiet.
     api.apply(binding("waits", "waits", [sql("inference", backend="gone")]))
-    api.apply(binding("refused", "refused", [{**sql("inference"), "retentionSeconds": 5}]))
+    api.apply(binding("refused", "refused", [sql("inference")], consumers=[{"name": "x"}]))
     operator.start().wait_until_up()
     api.ready(*(f"b{n:03}" for n in range(5)))
     api.wait("StoreBinding", "waits", "Ready", "Unknown", "NotFoundOrNotAllowed")
@@ -166,6 +168,7 @@ def test_it_survives_an_api_server_that_restarts_and_misses_nothing(plane, api, 
                 f"rotated-{round_}" in api.data("Secret", "s002-storage")["stackstore.json"]
             ),
             20,
+            operator.log,
         )
     stacks(api, 1, first=9)
     api.ready("b009", seconds=15)
@@ -298,10 +301,15 @@ def test_a_broken_key_of_its_own_is_told(tmp_path):
 def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api, operator):
     api.secret("pg-app", username="app", password="x")
     api.apply(postgres_backend(), sqlite_backend())
+    with contextlib.closing(Api(plane, OWN_NAMESPACE)) as own:
+        for lease in own.list("Lease"):
+            own.delete("Lease", lease["metadata"]["name"])
     operator.start().wait_until_up()
     stacks(api, 1)
     api.ready("b000")
     until(lambda: api.list("Event"))
+    # It gives its Lease back, by an update.
+    assert operator.stop() == 0
     used = collections.Counter()
     for event in plane.audit(username=operator.user):
         ref = event.get("objectRef")
@@ -312,7 +320,7 @@ def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api
         used[ref.get("apiGroup", ""), resource, event["verb"]] += 1
     granted = {
         (group, resource, verb)
-        for rule in rules()
+        for rule in rules() + rules("own-rules.yaml")
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -332,7 +340,7 @@ def test_without_the_rights_it_says_so_and_ends_with_1(plane, tmp_path, lacking)
         {**rule, "resources": [r for r in rule["resources"] if r != lacking]} for rule in rules()
     ]
     process = OperatorProcess(
-        plane, tmp_path, user=plane.user([r for r in fewer if r["resources"]])
+        plane, tmp_path, user=operator_user(plane, [r for r in fewer if r["resources"]])
     )
     process.start()
     until(lambda: process.process.poll() is not None, 20, process.log())

@@ -107,30 +107,36 @@ class ControlPlane:
         path.chmod(0o600)
         return path
 
-    def user(self, rules: Sequence[Mapping[str, Any]]) -> str:
-        """A user who may do exactly what these RBAC rules say; returns its name."""
+    def user(
+        self,
+        rules: Sequence[Mapping[str, Any]],
+        *,
+        namespace: str = "",
+        own_rules: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """A user who may do exactly what these RBAC rules say; returns its name.
+
+        Args:
+            rules: what it may do everywhere.
+            namespace: where it may do more; it is made if it isn't there.
+            own_rules: what it may do there besides.
+        """
         name = self._free_users.pop()
-        self.apply(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRole",
-                "metadata": {"name": name},
-                "rules": list(rules),
-            },
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": name},
-                "roleRef": {
-                    "apiGroup": "rbac.authorization.k8s.io",
-                    "kind": "ClusterRole",
-                    "name": name,
-                },
-                "subjects": [
-                    {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
-                ],
-            },
-        )
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
+
+        def grant(scope: str, given: Sequence[Mapping[str, Any]], **place: str) -> None:
+            metadata = {"name": name, **place}
+            about = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": metadata}
+            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{scope}Role", "name": name}
+            self.apply(
+                {**about, "kind": f"{scope}Role", "rules": list(given)},
+                {**about, "kind": f"{scope}RoleBinding", "roleRef": role, "subjects": [subject]},
+            )
+
+        grant("Cluster", rules)
+        if own_rules:
+            self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+            grant("", own_rules, namespace=namespace)
         return name
 
     # -- processes

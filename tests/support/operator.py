@@ -29,16 +29,26 @@ _PLACES = {
     "Secret": "api/v1/namespaces/{}/secrets",
     "ConfigMap": "api/v1/namespaces/{}/configmaps",
     "Event": "api/v1/namespaces/{}/events",
+    "Lease": "apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{}/storagebackends",
     "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{}/storebindings",
 }
 
 
-def rules() -> list[dict[str, Any]]:
-    """The RBAC rules that the chart ships."""
-    path = ROOT / "charts" / "stackstore" / "files" / "rules.yaml"
+def rules(file: str = "rules.yaml") -> list[dict[str, Any]]:
+    """The RBAC rules that the chart ships: everywhere, or of `own-rules.yaml`."""
+    path = ROOT / "charts" / "stackstore" / "files" / file
     found: list[dict[str, Any]] = yaml.safe_load(path.read_text())
     return found
+
+
+def operator_user(plane: ControlPlane, everywhere: Any = None) -> str:
+    """A user who may do what the chart's rules say; `everywhere` instead of the cluster's."""
+    return plane.user(
+        rules() if everywhere is None else everywhere,
+        namespace=OWN_NAMESPACE,
+        own_rules=rules("own-rules.yaml"),
+    )
 
 
 def until(
@@ -191,9 +201,11 @@ class OperatorProcess:
         *,
         user: str | None = None,
         server: str | None = None,
+        lease_seconds: float = 3,
     ) -> None:
         self.plane = plane
-        self.user = user or plane.user(rules())
+        self.user = user or operator_user(plane)
+        self._lease_seconds = lease_seconds
         self.log_path = directory / f"operator-{secrets.token_hex(4)}.log"
         kubeconfig = plane.kubeconfig(self.user).read_text()
         if server is not None:
@@ -208,7 +220,8 @@ class OperatorProcess:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-X", "dev", "-m", "stackstore_operator.main", "run",
-                 "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE],
+                 "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE,
+                 "--lease-seconds", str(self._lease_seconds)],
                 stdout=log, stderr=log, preexec_fn=die_with_parent,
                 # The client writes the CA to a temporary file, which a kill leaves behind.
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.log_path.parent)},
@@ -236,9 +249,10 @@ class OperatorProcess:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def writes(self) -> Iterator[dict[str, Any]]:
-        """What the API server's audit log holds of its writes."""
+        """What the API server's audit log holds of its writes; that it leads is no write of it."""
         for event in self.plane.audit(username=self.user):
-            if event["verb"] not in ("get", "list", "watch") and "objectRef" in event:
+            place = event.get("objectRef", {"resource": "leases"})
+            if event["verb"] not in ("get", "list", "watch") and place["resource"] != "leases":
                 yield event
 
 

@@ -24,10 +24,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nobody has at the moment.
+
+    Not one of those that the kernel gives to outgoing connections: on a busy machine one of them
+    would take it before the server listens.
+    """
+    while True:
+        port = secrets.randbelow(12_000) + 20_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def die_with_parent() -> None:
@@ -73,6 +79,7 @@ class PostgresServer:
     """One server. `start()` makes it; `stop()` ends it and removes its files."""
 
     superuser = "postgres"
+    pooler = "None"
 
     def __init__(self, binaries: Path, settings: Sequence[str] = ()) -> None:
         self.binaries = binaries

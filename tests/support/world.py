@@ -53,6 +53,7 @@ class World:
             current=current,
             previous=tuple(PreviousLogin(**dict(login), usable_until=0) for login in previous[:3]),
             tls=self.tls,
+            pooler=self.server.pooler,
             pool=self.settings,
             statement_timeout_seconds=self.statement_timeout_seconds,
         )

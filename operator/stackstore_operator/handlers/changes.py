@@ -92,6 +92,13 @@ class Changes:
         for stack in list(self._cache.stacks_touching(kind, (namespace, name))):
             self._look(Look("stack", *stack))
 
+    def everything(self) -> None:
+        """Look at all that is known."""
+        for backend in self._cache.keys()["StorageBackend"]:
+            self._look(Look("backend", *backend))
+        for stack in self._cache.stacks():
+            self._look(Look("stack", *stack))
+
     @contextlib.contextmanager
     def listing(self) -> Iterator[Listing]:
         """All there is: what a watch has missed is caught up with when the block is left.

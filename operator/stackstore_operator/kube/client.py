@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 FIELD_MANAGER = "stackstore-operator"
 REQUEST_TIMEOUT_SECONDS = 15
 _DELAYS = (0.1, 0.3, 1.0, 2.0)
-_WORTH_RETRYING = {429, 500, 502, 503, 504}
+_WORTH_RETRYING = {0, 429, 500, 502, 503, 504}
 _NOTHING: Mapping[str, str] = {}
 _PAGE = "50"
 _MAX_LINE = 32 * 1024 * 1024
@@ -34,6 +34,7 @@ RESOURCES = {
     "Secret": "api/v1/namespaces/{namespace}/secrets",
     "ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
     "Event": "api/v1/namespaces/{namespace}/events",
+    "Lease": "apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
 }
 
 
@@ -46,9 +47,14 @@ class ApiError(Exception):
 
 
 class Client:
-    """A connection to one API server."""
+    """A connection to one API server.
+
+    Attributes:
+        may_write: asked before each write, retries included; a False refuses it.
+    """
 
     def __init__(self, api: client.ApiClient) -> None:
+        self.may_write: Callable[[], bool] = lambda: True
         self._api = api
         self._base = api.configuration.host.rstrip("/")
 
@@ -141,6 +147,32 @@ class Client:
             content_type="application/apply-patch+yaml",
         )
 
+    async def once(
+        self,
+        method: str,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        body: Mapping[str, Any] | None,
+        seconds: float,
+    ) -> Object:
+        """One request, tried once, and whoever leads; for what decides who leads.
+
+        Args:
+            method: "GET", "POST" (the object is made) or "PUT" (it is replaced).
+            kind: of which kind.
+            namespace: where.
+            name: the object's.
+            body: the object to be; None with GET.
+            seconds: how long it may take.
+
+        Raises:
+            ApiError: it was refused, or there was no answer in time.
+        """
+        path = _path(kind, namespace, "" if method == "POST" else name)
+        return await self._attempt(method, path, body=body, seconds=seconds)
+
     # -- watching metadata
 
     async def list_metadata(self, kind: str, namespace: str | None) -> tuple[Sequence[Object], str]:
@@ -218,32 +250,57 @@ class Client:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Object:
-        url = f"{self._base}/{path}" + (f"?{urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body)
         for delay in (*_DELAYS, None):
-            headers = {**await self._headers(), "Content-Type": content_type, "Accept": accept}
+            if method != "GET" and not self.may_write():
+                raise ApiError(0, f"{method} {path}: not the leader any more")
             try:
-                response = await self._raw(
-                    method, url, headers, data, aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+                return await self._attempt(
+                    method,
+                    path,
+                    body=body,
+                    query=query,
+                    content_type=content_type,
+                    accept=accept,
+                    seconds=REQUEST_TIMEOUT_SECONDS,
                 )
-                async with response:
-                    text = await response.text()
-                    status = response.status
-            except (aiohttp.ClientError, TimeoutError) as error:
-                failure = ApiError(0, f"{method} {path}: {type(error).__name__}")
-            else:
-                if status < 400:
-                    answer: Object = json.loads(text)
-                    return answer
-                failure = ApiError(status, f"{method} {path}: {_message(text)}")
-                if status not in _WORTH_RETRYING:
-                    raise failure
-            # A create that was answered by silence may have happened; asking again then gives 409,
-            # which the caller takes for "exists" and looks at.
-            if delay is None:
-                raise failure
+            except ApiError as error:
+                # A create that was answered by silence may have happened; asking again then gives
+                # 409, which the caller takes for "exists" and looks at.
+                if delay is None or error.status not in _WORTH_RETRYING:
+                    raise
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str] = _NOTHING,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        seconds: float,
+    ) -> Object:
+        url = f"{self._base}/{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {**await self._headers(), "Content-Type": content_type, "Accept": accept}
+        data = None if body is None else json.dumps(body)
+        trouble = ""
+        try:
+            response = await self._raw(
+                method, url, headers, data, aiohttp.ClientTimeout(total=seconds)
+            )
+            async with response:
+                text = await response.text()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            trouble = type(error).__name__
+        if trouble:
+            raise ApiError(0, f"{method} {path}: {trouble}")
+        if status >= 400:
+            raise ApiError(status, f"{method} {path}: {_message(text)}")
+        answer: Object = json.loads(text)
+        return answer
 
     async def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": FIELD_MANAGER}

@@ -99,6 +99,11 @@ class Cache:
             "StoreBinding": self.bindings.keys() | self._unreadable_bindings.keys(),
         }
 
+    def stacks(self) -> set[Key]:
+        """All stacks that a binding names, readable or not."""
+        unreadable = {(key[0], of) for key, (of, _) in self._unreadable_bindings.items()}
+        return self._stacks.keys() | unreadable
+
     def bindings_of(self, namespace: str, stack: str) -> tuple[StoreBinding, ...]:
         """The bindings of a stack, by name; those being deleted are no longer among them."""
         keys = sorted(self._stacks.get((namespace, stack), ()))
