@@ -150,7 +150,7 @@ def test_a_previous_login_leaves_the_secret_when_its_grace_is_over(api):
          "BackendsResolved", "FamilyMismatch"),
         ({"stores": [sql("inference", place="t"), sql("conversations", place="t")]},
          "Rendered", "TableCollision"),
-        ({"stores": [{**sql("inference"), "retentionSeconds": 60}]}, "Accepted", "NotYetSupported"),
+        ({"consumers": [{"name": "x"}]}, "Accepted", "NotYetSupported"),
         ({"stores": [sql("inference", backend="gone")]}, "BackendsResolved", "NotFoundOrNotAllowed"),
         ({"defaults": None}, "Rendered", "StoreMissing"),
     ],

@@ -24,6 +24,12 @@ from stackstore_operator.api.part import (
 KV_ONLY = ("metadata",)
 SQL_ONLY = ("inference", "responses", "conversations", "vector_stores")
 QUEUED = ("inference", "responses")
+RETAINED = ("inference", "responses", "conversations")
+"""Whose rows may be deleted by their age; the others hold what somebody set up."""
+JOURNALED = ("inference",)
+"""The one that answers before the database has the row."""
+RETAINED_FIELDS = (("responses", "persistence.responses"),)
+"""Fields of providers, (api, field), that are such a store."""
 
 
 def _config(*pairs: tuple[str, str]) -> ConfigDict:
@@ -42,6 +48,10 @@ def _cel(names: tuple[str, ...]) -> str:
 
 def _words(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names)
+
+
+def _fields(names: tuple[tuple[str, str], ...]) -> str:
+    return " || ".join(f"self.api == '{api}' && self.field == '{name}'" for api, name in names)
 
 
 StoreName = Literal[
@@ -149,21 +159,59 @@ class Store(Placed):
             "`maxWriteQueueSize`, `numWriters` and `durability` may only be given for "
             f"{_words(QUEUED)}",
         ),
+        (
+            f"self.name in {_cel(JOURNALED)} || !has(self.durability) || "
+            "self.durability.mode != 'Journal'",
+            f"a journal may only be given for {_words(JOURNALED)}: every other store has written "
+            "before it answers",
+        ),
+        (
+            f"self.name in {_cel(RETAINED)} || !has(self.retentionSeconds)",
+            f"`retentionSeconds` may only be given for {_words(RETAINED)}: what the others hold "
+            "does not go out of date",
+        ),
     )
     name: Annotated[StoreName, Field(description="The server's name of the store.")]
     backend_ref: Annotated[BackendRef, Field(description="The backend that holds it.")]
     max_write_queue_size: Annotated[
-        int | None, Field(ge=1, le=BIG, description="Rows that may wait to be written.")
+        int | None,
+        Field(
+            ge=1,
+            le=BIG,
+            description="Rows that may wait to be written. For 'responses' the Stackstore runtime "
+            "needs none: it has written before it answers.",
+        ),
     ] = None
-    num_writers: Annotated[int | None, Field(ge=1, le=1_000, description="Tasks that write.")] = (
-        None
-    )
+    num_writers: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000,
+            description="Tasks that write; the Stackstore runtime makes use of at most 64.",
+        ),
+    ] = None
     retention_seconds: Annotated[
-        int | None, Field(ge=1, le=BIG, description="Age at which rows are deleted.")
+        int | None,
+        Field(
+            ge=1,
+            le=BIG,
+            description="Age at which the Stackstore runtime deletes rows; a stock server keeps "
+            "them.",
+        ),
     ] = None
-    durability: Annotated[Durability | None, Field(description="Where acknowledged rows wait.")] = (
-        None
-    )
+    durability: Annotated[
+        Durability | None,
+        Field(
+            description="Where acknowledged rows wait in the Stackstore runtime; in a stock server "
+            "it is always memory."
+        ),
+    ] = None
+
+    @property
+    def journal(self) -> str | None:
+        """The directory of its journal; None: it has none."""
+        wanted = self.durability
+        return wanted.path if wanted is not None and wanted.mode == "Journal" else None
 
 
 class Provider(Placed):
@@ -171,6 +219,11 @@ class Provider(Placed):
 
     model_config = _config(
         _ONE_PLACE,
+        (
+            f"!has(self.retentionSeconds) || {_fields(RETAINED_FIELDS)}",
+            "`retentionSeconds` may only be given for "
+            + ", ".join(f"'{name}' of '{api}'" for api, name in RETAINED_FIELDS),
+        ),
     )
     api: Annotated[
         str,
@@ -195,6 +248,9 @@ class Provider(Placed):
         ),
     ]
     backend_ref: Annotated[BackendRef, Field(description="The backend that holds it.")]
+    retention_seconds: Annotated[
+        int | None, Field(ge=1, le=BIG, description="As with a store.")
+    ] = None
 
 
 class BaseConfigRef(Part):

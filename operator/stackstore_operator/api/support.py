@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stackstore_operator.api.backend import StorageBackend, Verification
-from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.api.binding import (
+    JOURNALED,
+    RETAINED,
+    RETAINED_FIELDS,
+    StoreBinding,
+)
 
 
 def unsupported(obj: StorageBackend | StoreBinding) -> list[str]:
@@ -35,7 +40,12 @@ def _of_binding(binding: StoreBinding) -> Iterator[str]:
     if spec.rollout is not None and spec.rollout.strategy == "Restart":
         yield "`spec.rollout.strategy: Restart`"
     for store in spec.stores:
-        if store.retention_seconds is not None:
+        # The API server refuses these two; an older schema let them in.
+        if store.retention_seconds is not None and store.name not in RETAINED:
             yield f"`spec.stores[{store.name}].retentionSeconds`"
-        if store.durability is not None and store.durability.mode == "Journal":
+        if store.journal is not None and store.name not in JOURNALED:
             yield f"`spec.stores[{store.name}].durability.mode: Journal`"
+    for own in spec.providers:
+        if own.retention_seconds is not None and (own.api, own.field) not in RETAINED_FIELDS:
+            path = f"{own.api}/{own.provider_id}/{own.field}"
+            yield f"`spec.providers[{path}].retentionSeconds`"

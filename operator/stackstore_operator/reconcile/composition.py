@@ -188,6 +188,8 @@ def _take(result: Composition, namespace: str, binding: StoreBinding) -> None:
                 store.place,
                 store.max_write_queue_size,
                 store.num_writers,
+                store.retention_seconds,
+                store.journal,
             )
         )
     for provider in spec.providers:
@@ -199,6 +201,7 @@ def _take(result: Composition, namespace: str, binding: StoreBinding) -> None:
                 provider.family,
                 run_config_name(provider.backend_ref),
                 provider.place,
+                provider.retention_seconds,
             )
         )
     if spec.defaults is not None and result.defaults is None:

@@ -21,7 +21,12 @@ _TAKEN = ("KUBERNETES_SERVICE",)
 
 @dataclass(frozen=True, slots=True)
 class PlacedStore:
-    """A store and its place; `place` is the kv namespace or the table."""
+    """A store and its place.
+
+    Attributes:
+        place: the kv namespace or the table.
+        journal: the directory of its journal; None: acknowledged rows wait in memory.
+    """
 
     name: str
     family: Family
@@ -29,6 +34,8 @@ class PlacedStore:
     place: str
     max_write_queue_size: int | None = None
     num_writers: int | None = None
+    retention_seconds: int | None = None
+    journal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class PlacedProvider:
     family: Family
     backend: str
     place: str
+    retention_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

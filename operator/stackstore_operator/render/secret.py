@@ -5,15 +5,18 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 from stackstore.credentials.snapshot import (
+    Durability,
     PostgresBackend,
     Snapshot,
     SqliteBackend,
     StoreSettings,
     TlsMode,
+    provider_key,
 )
 from stackstore_operator.render.model import (
     SNAPSHOT_KEY,
     STORAGE_MOUNT,
+    PlacedStore,
     ResolvedStack,
     environment_prefix,
 )
@@ -34,15 +37,32 @@ def data(stack: ResolvedStack, revision: str) -> dict[str, bytes]:
         stack_id=stack.stack_id,
         revision=revision,
         backends=dict(stack.backends),
-        stores={
-            store.name: StoreSettings(
-                max_write_queue_size=store.max_write_queue_size, num_writers=store.num_writers
-            )
-            for store in stack.stores
-            if store.max_write_queue_size is not None or store.num_writers is not None
-        },
+        stores=_said({store.name: _settings(store) for store in stack.stores}),
+        providers=_said(
+            {
+                provider_key(p.api, p.provider_id, p.field): StoreSettings(
+                    retention_seconds=p.retention_seconds
+                )
+                for p in stack.providers
+            }
+        ),
     )
     return of_snapshot(snapshot)
+
+
+def _settings(store: PlacedStore) -> StoreSettings:
+    journal = store.journal
+    return StoreSettings(
+        max_write_queue_size=store.max_write_queue_size,
+        num_writers=store.num_writers,
+        retention_seconds=store.retention_seconds,
+        durability=None if journal is None else Durability(mode="Journal", path=journal),
+    )
+
+
+def _said(settings: dict[str, StoreSettings]) -> dict[str, StoreSettings]:
+    """Without those that say nothing."""
+    return {name: found for name, found in settings.items() if found != StoreSettings()}
 
 
 def of_snapshot(snapshot: Snapshot) -> dict[str, bytes]:

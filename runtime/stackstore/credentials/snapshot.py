@@ -7,11 +7,18 @@ is the one model of it; both sides use it, so they can't disagree about its shap
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from stackstore.errors import ConfigError
 
@@ -91,10 +98,18 @@ class SqliteBackend(_Part):
 
 
 class Durability(_Part):
-    """Where acknowledged rows wait until they are written."""
+    """Where acknowledged rows wait until they are written; `path` is a journal's directory."""
 
     mode: Literal["Memory", "Journal"] = "Memory"
     path: str | None = None
+
+    @model_validator(mode="after")
+    def _place(self) -> Self:
+        if self.mode == "Journal" and not (self.path or "").startswith("/"):
+            raise PydanticCustomError(
+                "journal", "with mode 'Journal', `path` is the absolute path of its directory"
+            )
+        return self
 
 
 class StoreSettings(_Part):
@@ -110,13 +125,19 @@ Backend = Annotated[PostgresBackend | SqliteBackend, Field(discriminator="type")
 
 
 class Snapshot(_Part):
-    """One state of all backends of a stack, taken whole or not at all."""
+    """One state of all backends of a stack, taken whole or not at all.
+
+    Attributes:
+        stores: what stores were given, by their names; those that were given nothing are left out.
+        providers: the same of what providers keep for themselves, by `provider_key`.
+    """
 
     version: Literal[1] = 1
     stack_id: str = Field(pattern=r"^[0-9a-f]{12}$")
     revision: Revision
     backends: dict[str, Backend]
     stores: dict[str, StoreSettings] = {}
+    providers: dict[str, StoreSettings] = {}
 
     @classmethod
     def parse(cls, content: bytes, source: str) -> Snapshot:
@@ -149,6 +170,11 @@ class Snapshot(_Part):
         """The same snapshot always gives the same bytes: sorted keys, absent values left out."""
         data = self.model_dump(by_alias=True, exclude_none=True)
         return json.dumps(data, sort_keys=True, indent=1, default=_reveal).encode()
+
+
+def provider_key(api: str, provider_id: str, field: str) -> str:
+    """What names one reference of a provider in a snapshot; `field` is dotted."""
+    return f"{api}/{provider_id}/{field}"
 
 
 def _reveal(value: Any) -> Any:

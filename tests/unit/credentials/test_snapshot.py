@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackstore.credentials.snapshot import (
+    Durability,
     Login,
     PoolSettings,
     PostgresBackend,
@@ -42,7 +43,12 @@ def good() -> Snapshot:
             ),
             "kv_default": SqliteBackend(type="kv_sqlite", path="/data/kv.db"),
         },
-        stores={"inference": StoreSettings(num_writers=2)},
+        stores={
+            "inference": StoreSettings(
+                num_writers=2, durability=Durability(mode="Journal", path="/journal")
+            )
+        },
+        providers={"responses/builtin/persistence.responses": StoreSettings(retention_seconds=60)},
     )
 
 
@@ -162,6 +168,10 @@ def test_keys_of_a_later_release_are_let_through():
         ("stores", [CANARY], "stores"),
         ("stores.inference.numWriters", 0, "stores.inference.numWriters"),
         ("stores.inference.durability", {"mode": CANARY}, "durability.mode"),
+        ("stores.inference.durability.path", DELETE, "stores.inference.durability"),
+        ("stores.inference.durability.path", f"{CANARY}/relative", "absolute path"),
+        ("stores.inference.retentionSeconds", 0, "stores.inference.retentionSeconds"),
+        ("providers", [CANARY], "providers"),
     ],
 )  # fmt: skip
 def test_broken_in_one_place(path, value, place):

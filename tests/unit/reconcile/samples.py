@@ -77,6 +77,9 @@ FILES = {
 INTERACTIONS = {
     **FILES, "api": "interactions", "providerId": "builtin", "field": "store", "tableName": "interactions"
 }  # fmt: skip
+OWN_RESPONSES = {
+    **FILES, "api": "responses", "providerId": "builtin", "field": "persistence.responses", "tableName": "own_responses"
+}  # fmt: skip
 BASE = yaml.safe_dump(
     {
         "distro_name": "chat",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stackstore_operator.reconcile.composition import Composition, compose
-from tests.unit.reconcile.samples import DEFAULTS, FILES, binding, store
+from tests.unit.reconcile.samples import DEFAULTS, FILES, OWN_RESPONSES, binding, store
 
 LATER = "2026-01-02T00:00:00Z"
 
@@ -222,8 +222,12 @@ def test_every_reference_has_a_path_for_people() -> None:
         ({"consumers": [{"name": "chat"}]}, "`spec.consumers`"),
         ({"rollout": {"strategy": "Restart"}}, "`spec.rollout.strategy: Restart`"),
         (
-            {"stores": [store("inference", retentionSeconds=1)]},
-            "`spec.stores[inference].retentionSeconds`",
+            {"stores": [store("prompts", retentionSeconds=1)]},
+            "`spec.stores[prompts].retentionSeconds`",
+        ),
+        (
+            {"providers": [{**FILES, "retentionSeconds": 1}]},
+            "`spec.providers[files/localfs/metadata_store].retentionSeconds`",
         ),
         (
             {"stores": [store("responses", durability={"mode": "Journal", "path": "/j"})]},
@@ -246,6 +250,14 @@ def test_what_is_not_there_yet_is_refused_by_name(spec: dict[str, Any], path: st
                 store("inference", durability={"mode": "Memory"}, numWriters=1, maxWriteQueueSize=1)
             ]
         },
+        {"stores": [store("inference", durability={"mode": "Journal", "path": "/j"})]},
+        {
+            "stores": [
+                store(name, retentionSeconds=9)
+                for name in ("inference", "responses", "conversations")
+            ]
+        },
+        {"providers": [{**OWN_RESPONSES, "retentionSeconds": 9}]},
     ],
 )
 def test_what_is_served_is_accepted(spec: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from tests.unit.reconcile.samples import (
     DEFAULTS,
     INTERACTIONS,
     LOGIN,
+    OWN_RESPONSES,
     applied,
     backend,
     binding,
@@ -106,6 +107,15 @@ BASE = {
         "interactions": [
             {"provider_id": "builtin", "provider_type": "inline::builtin", "config": {}}
         ],
+        "responses": [
+            {
+                "provider_id": "builtin",
+                "provider_type": "inline::builtin",
+                "config": {
+                    "persistence": {"responses": {"backend": "sql_default", "table_name": "mine"}}
+                },
+            }
+        ],
         "skills": [
             {
                 "provider_id": "builtin",
@@ -142,7 +152,7 @@ OF_BINDINGS: dict[str, tuple[dict[str, Any], Any]] = {
     "stores[].maxWriteQueueSize": (BOUND, 7),
     "stores[].numWriters": (BOUND, 7),
     "stores[].retentionSeconds": (BOUND, 7),
-    "stores[].durability.mode": (BOUND, "Journal"),
+    "stores[].durability.mode": (FULL_STORE, "Memory"),
     "stores[].durability.path": (FULL_STORE, "/other"),
     "providers[].api": (BOUND, "files"),
     "providers[].providerId": (BOUND, "other"),
@@ -152,6 +162,7 @@ OF_BINDINGS: dict[str, tuple[dict[str, Any], Any]] = {
     "providers[].backendRef.alias": (BOUND, "other"),
     "providers[].namespace": (merged(BOUND, "providers[]", SKILLS), "other"),
     "providers[].tableName": (BOUND, "other"),
+    "providers[].retentionSeconds": (merged(BOUND, "providers[]", OWN_RESPONSES), 7),
     "baseConfigRef.name": (BOUND, "other"),
     "baseConfigRef.key": (BOUND, "other"),
     **{
@@ -173,7 +184,7 @@ AS_IT_IS = {
     "serverRelease": "the one release that is known is the default",
 }
 # Refused as a whole, whatever it says.
-REFUSED = ("consumers[]", "stores[].durability.path", "allowedNamespaces.selector")
+REFUSED = ("consumers[]", "allowedNamespaces.selector")
 
 
 def outcome_of_backend(spec: dict[str, Any]) -> tuple[Any, ...]:

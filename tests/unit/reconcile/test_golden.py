@@ -66,7 +66,11 @@ def all_types_with_tls_pool_and_queue() -> StackInputs:
             stores=[
                 store("metadata", backendRef={"name": "kv.shared", "alias": "kv_shared"}),
                 store(
-                    "inference", maxWriteQueueSize=500, numWriters=2, durability={"mode": "Memory"}
+                    "inference",
+                    maxWriteQueueSize=500,
+                    numWriters=2,
+                    retentionSeconds=2_592_000,
+                    durability={"mode": "Journal", "path": "/journal"},
                 ),
                 store("conversations", backendRef={"name": "files"}),
             ],
@@ -176,7 +180,7 @@ def invalid_change_keeps_the_last_good() -> StackInputs:
 def not_yet_supported() -> StackInputs:
     return samples.inputs(
         binding(
-            stores=[store("inference", retentionSeconds=60)],
+            stores=[store("prompts", retentionSeconds=60)],
             defaults=DEFAULTS,
             consumers=[{"name": "chat"}],
             rollout={"strategy": "Restart"},

@@ -34,6 +34,7 @@ SPECS: list[dict[str, Any]] = [
     {"stores": [store("prompts", backendRef=PLATFORM)], "defaults": DEFAULTS},
     {"stores": [store("prompts", backendRef={"name": "kv-default"})]},
     {"stores": [store("responses", retentionSeconds=9)]},
+    {"stores": [store("responses")], "consumers": [{"name": "x"}]},
     {"stores": [store("metadata", backendRef={**PLATFORM, "alias": "sql_default"})]},
     {"defaults": {**DEFAULTS, "sql": PLATFORM}},
     {"baseConfigRef": {"name": "base"}, "defaults": DEFAULTS},

@@ -449,7 +449,7 @@ def test_a_binding_that_is_gone_gives_up_its_stores() -> None:
 
 def test_rotations_arrive_while_no_binding_is_accepted() -> None:
     start = settled(inputs())
-    changed = edit(start, stores=[store("inference", retentionSeconds=1)], defaults=DEFAULTS)
+    changed = edit(start, defaults=DEFAULTS, consumers=[{"name": "x"}])
     decided = plan(rotate(changed, "second"))
     assert decided.config is None
     assert conditions(decided)["Accepted"] == ("False", "NotYetSupported")
@@ -533,8 +533,9 @@ def test_withdrawn_consent_counts_for_a_binding_that_is_not_accepted() -> None:
     start = settled(shared())
     changed = edit(
         start,
-        stores=[store("responses", backendRef=PLATFORM, retentionSeconds=1)],
+        stores=[store("responses", backendRef=PLATFORM)],
         defaults=DEFAULTS,
+        consumers=[{"name": "x"}],
     )
     decided = plan(withdraw(changed))
     assert decided.config is None

@@ -37,11 +37,15 @@ def samples() -> Iterator[tuple[str, ResolvedStack]]:
         placed = PlacedStore(name, rule.family, f"{rule.family}_default", f"own_{name}")
         if rule.queued:
             placed = replace(placed, max_write_queue_size=500, num_writers=2)
+        if name == "inference":
+            placed = replace(placed, retention_seconds=2_592_000, journal="/journal")
         yield f"store-{name}", stack(stores=(placed,))
     for (api, field), rule in NEWEST.providers.items():
         placed_field = PlacedProvider(
             api, "it", field, rule.family, f"{rule.family}_default", f"own_{api}"
         )
+        if api == "responses":
+            placed_field = replace(placed_field, retention_seconds=86_400)
         rest = ""
         if (api, field) == ("vector_io", "metadata_store"):
             rest = "persistence: {backend: kv_default, namespace: v}"

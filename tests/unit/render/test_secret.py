@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stackstore.config import uri
 from stackstore.credentials.snapshot import Snapshot, Tls
 from stackstore_operator.render import revision, secret
-from stackstore_operator.render.model import PlacedStore
+from stackstore_operator.render.model import PlacedProvider, PlacedStore
 from tests.compat.cases import HOSTS, MODES, backend, login, postgres, stack
 from tests.unit.render.samples import CA
 
@@ -85,12 +85,37 @@ def test_a_sqlite_backend_needs_no_variable():
     assert set(secret.data(stack(), "3f9c2a1b")) == {"stackstore.json"}
 
 
-def test_the_snapshot_says_what_stores_were_given():
-    queued = PlacedStore("inference", "sql", "sql_default", "t", max_write_queue_size=7)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_write_queue_size": 7}, {"max_write_queue_size": 7}),
+        ({"num_writers": 3}, {"num_writers": 3}),
+        ({"retention_seconds": 60}, {"retention_seconds": 60}),
+        ({"journal": "/j"}, {"durability": {"mode": "Journal", "path": "/j"}}),
+    ],
+)
+def test_the_snapshot_says_what_stores_were_given(given, said):
+    some = PlacedStore("inference", "sql", "sql_default", "t", **given)
     plain = PlacedStore("responses", "sql", "sql_default", "r")
-    data = secret.data(stack(stores=(queued, plain)), "3f9c2a1b")
+    data = secret.data(stack(stores=(some, plain)), "3f9c2a1b")
     found = Snapshot.parse(data["stackstore.json"], "it")
-    assert {name: s.max_write_queue_size for name, s in found.stores.items()} == {"inference": 7}
+    assert {name: s.model_dump(exclude_none=True) for name, s in found.stores.items()} == {
+        "inference": said
+    }
+    assert secret.of_snapshot(found) == data
+
+
+def test_the_snapshot_says_what_providers_were_given():
+    place = ("sql", "sql_default", "t")
+    some = PlacedProvider(
+        "responses", "builtin", "persistence.responses", *place, retention_seconds=60
+    )
+    plain = PlacedProvider("files", "localfs", "metadata_store", *place)
+    data = secret.data(stack(providers=(some, plain)), "3f9c2a1b")
+    found = Snapshot.parse(data["stackstore.json"], "it")
+    assert {name: s.model_dump(exclude_none=True) for name, s in found.providers.items()} == {
+        "responses/builtin/persistence.responses": {"retention_seconds": 60}
+    }
     assert secret.of_snapshot(found) == data
 
 
