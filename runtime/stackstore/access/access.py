@@ -9,13 +9,17 @@ from typing import Any, Literal
 from stackstore.access.errors import AccessDeniedError
 from stackstore.access.owners import Owner
 from stackstore.access.policy import Action, Policy, Ruling, policy
+from stackstore.access.resources import names_of
 from stackstore.access.tenancy import Tenancy
-from stackstore.access.users import User, current_user
+from stackstore.access.users import User, acting_as, current_user
 from stackstore.access.visible import Question
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql.names import shown
 
 Unowned = Literal["deny", "policy"]
+
+_MOST_KEPT = 1_000
+"""Of how many users it is kept what follows from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Access:
                 "tenancy mode multi needs auth: a tenant comes with a user, and without auth there is none"
             )
         self._rulings: dict[tuple[Action, str], Ruling] = {}
+        self._askers: dict[User | None, Asker] = {}
 
     def asker(self) -> Asker:
         """Who asks now.
@@ -77,8 +82,17 @@ class Access:
         Raises:
             AccessDeniedError: nobody does, or somebody without a tenant, or of another one.
         """
-        tenancy = self.tenancy
         user = current_user() if self.auth else None
+        found = self._askers.get(user)
+        if found is None:
+            found = self._asker(user)
+            if len(self._askers) >= _MOST_KEPT:
+                self._askers.clear()
+            self._askers[user] = found
+        return found
+
+    def _asker(self, user: User | None) -> Asker:
+        tenancy = self.tenancy
         if user is None:
             if self.auth:
                 raise AccessDeniedError(
@@ -99,7 +113,30 @@ class Access:
 
     def question(self, action: Action, table: str, asker: Asker) -> Question:
         """What is asked when somebody does something with a table's rows."""
-        ruling = self._rulings.get((action, table))
+        return self.question_within(action, names_of(table), asker)
+
+    def question_within(self, action: Action, before: str, asker: Asker) -> Question:
+        """The same of what is in no table: its names are `before` and then an id."""
+        ruling = self._rulings.get((action, before))
         if ruling is None:
-            ruling = self._rulings[action, table] = self.policy.ruling(action, table)
+            ruling = self._rulings[action, before] = self.policy.ruling_within(action, before)
         return Question(asker.user, asker.tenant, ruling, self.tenancy, self._by_policy)
+
+    def user_of(self, owner: Owner) -> User | None:
+        """As whom to go on with what an owner began; None: authorization is off.
+
+        Raises:
+            AccessDeniedError: it is nobody's, or of a tenant that isn't there.
+        """
+        tenant = self.tenancy.belongs(owner.tenant)
+        if not self.auth:
+            asker = self.asker()
+        elif owner.principal is None:
+            raise AccessDeniedError("it is nobody's, so there is no user to go on as")
+        else:
+            attributes = {kind: sorted(values) for kind, values in owner.attributes.items()}
+            with acting_as(User(owner.principal, attributes, tenant)):
+                asker = self.asker()
+        if asker.tenant != tenant:
+            raise AccessDeniedError("it is of another tenant")
+        return asker.user

@@ -8,20 +8,22 @@ nothing; what is new is read, and it is run again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stackstore.access import pages, reads
+from stackstore.access import chains, pages, reads
 from stackstore.access.access import Access, Asker
+from stackstore.access.chains import Links
+from stackstore.access.hot import Hot
 from stackstore.access.owners import Interned, Owner, Owners
 from stackstore.access.pages import Wanted, says_one
 from stackstore.access.policy import Action
 from stackstore.access.resources import prepare
-from stackstore.access.tables import Owned
+from stackstore.access.tables import OWNER_KEY, Owned
 from stackstore.access.visible import Question, View, view
 from stackstore.access.writes import Change, Guard, Upsert, denied
 from stackstore.errors import BackendUnavailableError, InvalidArgumentError, NotFoundError
@@ -42,6 +44,9 @@ from stackstore.sql.ordering import Order, OrderBy, order
 from stackstore.sql.tables import Row
 
 T = TypeVar("T")
+
+_MOST_ORDERS = 1_000
+"""Of how many orders it is kept how they are understood."""
 
 _MOVES = 3
 """How often an operation begins again because the database turned out to be another one."""
@@ -68,6 +73,8 @@ class AuthorizedOperations(ABC):
         self._owners = owners
         self._access = access
         self._per_owner = per_owner
+        self._hot: Hot | None = None
+        self._orders: dict[Hashable, Order] = {}
 
     @abstractmethod
     async def _interned(self, table: str, owner: Owner) -> Interned:
@@ -247,12 +254,23 @@ class AuthorizedOperations(ABC):
         return await self._operations.run(table, work, writes=False)
 
     async def fetch_one(
-        self, table: str, where: Where | None = None, order_by: OrderBy | None = None
+        self,
+        table: str,
+        where: Where | None = None,
+        order_by: OrderBy | None = None,
+        *,
+        own: bool = False,
     ) -> Row | None:
         """The first row that `where` finds among those the user may read; None if there is none.
 
         Where ids are unique per owner and `where` says one: the user's own row goes first, then
         `order_by`.
+
+        Args:
+            table: where; with ids per owner, if `own`.
+            where: which rows.
+            order_by: which of them is the first.
+            own: only the user's own count: those that an upsert of his would change.
 
         Raises:
             AccessDeniedError: there is no user.
@@ -263,8 +281,39 @@ class AuthorizedOperations(ABC):
         ordered = self._order(owned, order_by)
         wanted = Wanted(owned, self._conditions(owned, where), ordered, 1)
         one_id = owned.per_owner and all(says_one(where, name) for name in owned.key)
-        rows = decoded(owned.table, await self._rows(wanted, asker, one_id=one_id))
+        rows = decoded(owned.table, await self._rows(wanted, asker, one_id=one_id, own=own))
         return owned.shown(rows)[0] if rows else None
+
+    async def fetch_chain(
+        self, table: str, links: Links, starts: Sequence[str], columns: Sequence[str]
+    ) -> list[Row]:
+        """The parts of rows that some parts lead to, themselves included, as far as the user may read.
+
+        A part may be read by whom its row may, or might if it were still there. Nothing lies behind
+        one that may not be read. Each comes once, in no order.
+
+        Args:
+            table: whose rows' parts they are.
+            links: how they hang together.
+            starts: keys of those to begin with.
+            columns: what is wanted of each.
+
+        Raises:
+            AccessDeniedError: there is no user.
+            BackendUnavailableError: the database can't do it now.
+        """
+        parts = self._operations.table(links.table)
+        question = self._access.question(Action.READ, table, self._access.asker())
+
+        async def once(connection: AsyncConnection, seen: View, guard: Guard) -> list[Row]:
+            statement = chains.reached(parts, links, starts, columns, view=seen, guard=guard)
+            return await reads.rows(connection, statement)
+
+        async def work(connection: AsyncConnection) -> list[Row]:
+            return await self._seen(connection, question, once)
+
+        rows = await self._operations.run(links.table, work, writes=False)
+        return chains.decoded_part(parts, rows)
 
     async def fetch_all(
         self,
@@ -302,43 +351,17 @@ class AuthorizedOperations(ABC):
         ordered = self._order(owned, order_by)
         check_limit(limit)
         wanted = Wanted(owned, found, ordered, None if limit is None else limit + 1)
-        position: Sequence[Any] | None = None
         if cursor is not None:
             if after is not None:
                 raise InvalidArgumentError("cursor and after exclude each other")
             position = await self._operations.position(owned.table, found, ordered, cursor)
+            wanted = replace(wanted, position=position)
         elif after is not None:
-            position = await self._position_of_row(wanted, asker, after)
-        rows = await self._rows(replace(wanted, position=position), asker)
+            wanted = replace(wanted, position=await self._position_of_row(wanted, asker, after))
+        rows = await self._rows(wanted, asker)
         paged = await self._operations.paged(owned.table, found, ordered, rows, limit)
         owned.shown(paged.data)
         return paged
-
-    async def stamped(
-        self, table: str, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]
-    ) -> tuple[list[Row], ColumnElement[bool]]:
-        """Rows as the current user's, for what writes them itself, with our columns in them.
-
-        Returns:
-            The rows, and a condition that a statement writing them has to carry
-            (`statements.insert(…, only_if=…)`). Where it isn't true, the database is another one
-            meanwhile, nothing was written, and they have to be stamped anew.
-
-        Raises:
-            AccessDeniedError: the user may not create one of them, or there is no user.
-            InvalidArgumentError: a row names a column of ours.
-            BackendUnavailableError: the database can't do it now.
-        """
-        owned = self._owned(table)
-        asker = self._access.asker()
-        given = given_rows(owned.table, rows)
-        whole = [self._whole(owned, row) for row in given]
-        if not all(map(self._may_create(owned, asker), whole)):
-            raise denied(table, Action.CREATE)
-        interned = await self._interned(table, asker.owner)
-        stamp = owned.stamp(interned.id, interned.key)
-        there = self._owners.is_there(interned.id, interned.mark)
-        return [{**row, **stamp} for row in given], there
 
     # -- inside: arguments
 
@@ -366,7 +389,8 @@ class AuthorizedOperations(ABC):
         if asker is None:
             return found
         # A cursor is bound to who asks, so it is of no use to anybody else.
-        return Conditions(found.clauses, [*found.canonical, asker.binding])
+        canonical = [*found.canonical, asker.binding]
+        return Conditions(found.clauses, canonical, found.shape, found.values)
 
     def _some(self, owned: Owned, where: Where, verb: str) -> Conditions:
         found = self._conditions(owned, where)
@@ -378,6 +402,22 @@ class AuthorizedOperations(ABC):
         return found
 
     def _order(self, owned: Owned, order_by: OrderBy | None) -> Order:
+        # A tuple may be one term; a list is several.
+        terms = (tuple(order_by),) if isinstance(order_by, list) else order_by
+        key = owned.table.core, terms
+        try:
+            found = self._orders.get(key)
+        except TypeError:
+            # No order there is, so it is refused.
+            return self._checked_order(owned, order_by)
+        if found is None:
+            found = self._checked_order(owned, order_by)
+            if len(self._orders) >= _MOST_ORDERS:
+                self._orders.clear()
+            self._orders[key] = found
+        return found
+
+    def _checked_order(self, owned: Owned, order_by: OrderBy | None) -> Order:
         given = [order_by] if isinstance(order_by, str | tuple) else order_by
         if isinstance(given, Sequence):
             owned.refuse(
@@ -446,10 +486,27 @@ class AuthorizedOperations(ABC):
 
     # -- inside: rows
 
-    async def _rows(self, wanted: Wanted, asker: Asker, *, one_id: bool = False) -> list[Row]:
-        question = self._access.question(Action.READ, wanted.owned.table.name, asker)
+    async def _rows(
+        self,
+        wanted: Wanted,
+        asker: Asker,
+        *,
+        one_id: bool = False,
+        own: bool = False,
+        action: Action = Action.READ,
+    ) -> list[Row]:
+        question = self._access.question(action, wanted.owned.table.name, asker)
+        if self._hot is not None and not own and not one_id:
+            found = await self._hot.page(wanted, question)
+            if found is not None:
+                return found
 
         async def once(connection: AsyncConnection, seen: View, guard: Guard) -> list[Row]:
+            if own:
+                # Which keys are his is known for sure only where the guard holds, so after it.
+                key = wanted.owned.table.core.c[OWNER_KEY]
+                mine = wanted.within(and_(guard, key.in_(self._keys(asker))))
+                return await reads.rows(connection, pages.straight(mine, seen))
             if one_id:
                 statement = pages.own_first(wanted.within(guard), seen, self._keys(asker))
                 return await reads.rows(connection, statement)

@@ -46,6 +46,8 @@ _READ_AT_ONCE = 2_000
 NAME = "owners"
 _OWNER_ID = literal_column("owner_id", BigInteger())
 _MARK = literal_column("mark", Text())
+MARK = "mark~"
+"""The parameter that stands for the newest owner's mark; no column has such a name."""
 TABLES = Component(
     "access",
     (
@@ -101,12 +103,23 @@ class Owner:
         attributes = {kind: sorted(values) for kind, values in self.attributes.items()}
         return _json([self.tenant, self.principal, attributes])
 
+    @classmethod
+    def from_identity(cls, identity: str) -> Owner:
+        """The way back from `identity`.
+
+        Raises:
+            ValueError, TypeError, AttributeError: it is none.
+        """
+        tenant, principal, attributes = json.loads(identity)
+        values = {kind: frozenset(listed) for kind, listed in attributes.items()}
+        return cls(tenant, principal, values)
+
     @cached_property
     def digest(self) -> str:
         """The same, short."""
         return _digest(self.identity)
 
-    @property
+    @cached_property
     def person(self) -> str:
         """Tenant and principal only, likewise."""
         return _json([self.tenant, self.principal])
@@ -162,7 +175,11 @@ class Known:
 
     def key(self, tenant: str | None, principal: str | None) -> int | None:
         """The key of a tenant's principal, if it was read."""
-        return self._keys.get(Owner(tenant, principal).person)
+        return self.key_of(Owner(tenant, principal).person)
+
+    def key_of(self, person: str) -> int | None:
+        """The same of what `Owner.person` says."""
+        return self._keys.get(person)
 
     def owner(self, number: int) -> Owner:
         """A number's owner."""
@@ -218,7 +235,9 @@ class Owners:
         newest = (
             select(_MARK).select_from(self._from).order_by(_OWNER_ID.desc()).limit(1)
         ).scalar_subquery()
-        return func.coalesce(newest, "") == bindparam(None, known.mark, type_=Text(), unique=True)
+        return func.coalesce(newest, literal_column("''")) == bindparam(
+            MARK, known.mark, type_=Text()
+        )
 
     def are_there(self, known: Known) -> ColumnElement[bool]:
         """True where these are owners, be there more or not."""
@@ -259,13 +278,16 @@ class Owners:
             if len(rows) < _READ_AT_ONCE:
                 return
 
-    async def intern(self, operations: Operations, table: str, owner: Owner) -> Interned:
+    async def intern(
+        self, operations: Operations, table: str, owner: Owner, *, patient: bool = True
+    ) -> Interned:
         """An owner's row; it is made if there is none.
 
         Args:
             operations: what to run statements on.
             table: what for, for messages.
             owner: whose.
+            patient: it waits long for other processes' writes on SQLite; see `Runner.run`.
 
         Raises:
             BackendUnavailableError: the database can't do it now.
@@ -278,11 +300,28 @@ class Owners:
         )
         if found is None:
             found = await operations.run(
-                table, lambda connection: self._make(connection, owner), writes=True, atomic=True
+                table,
+                lambda connection: self._make(connection, owner),
+                writes=True,
+                atomic=True,
+                patient=patient,
             )
         # So that it is known the next time. Not in what made it, which might have been undone.
         await operations.run(table, self.refresh, writes=False)
         return found
+
+    async def owner(self, connection: AsyncConnection, number: int) -> Owner:
+        """The owner that has this number in the database now; nobody where there is none."""
+        columns = self._table.core.c
+        wanted = bindparam(None, number, type_=columns.owner_id.type, unique=True)
+        statement = select(columns.identity).where(columns.owner_id == wanted)
+        identity = (await connection.execute(statement)).scalar()
+        if identity is None:
+            return NOBODY
+        tenant, principal, attributes = json.loads(identity)
+        return Owner(
+            tenant, principal, {kind: frozenset(some) for kind, some in attributes.items()}
+        )
 
     def forget(self) -> None:
         """The database is another one now, or was set back."""

@@ -1,8 +1,9 @@
 """Pages of what a user may see, without reading what is in between; statements only.
 
-Three ways lead to a page, and none reads the table from end to end:
+Four ways lead to a page, and none reads the table from end to end:
 
 - `straight`: in the order asked for, for one owner or for all of them.
+- `merge`: a page of each owner's rows, and of those the first; for a few owners.
 - `walk`: the first rows in that order, up to a bound, and of those the user's. It fills a page
   quickly where much of the table is the user's, and says so when the bound cut it off.
 - `heads`: each owner's first row out of the index (owner_id, order, key); then a page's worth of
@@ -24,6 +25,8 @@ from sqlalchemy import (
     UnaryExpression,
     and_,
     case,
+    column,
+    false,
     literal_column,
     null,
     select,
@@ -33,7 +36,7 @@ from sqlalchemy import (
 from stackstore.access.tables import OWNER_ID, OWNER_KEY, Owned
 from stackstore.access.visible import View
 from stackstore.sql.conditions import Conditions
-from stackstore.sql.ordering import Order, direction, page
+from stackstore.sql.ordering import Order, direction, limited, number, page, ranges
 from stackstore.sql.tables import Table
 
 CUT = "stackstore_cut"
@@ -56,6 +59,8 @@ def bounds(view: View, limit: int) -> list[int]:
     heads = view.count * _HEAD_MICROSECONDS + limit * limit * _ROW_MICROSECONDS
     # Where owners have equally many rows; thrice that, for they haven't.
     bound = 3 * limit * (view.newest + 1) // max(view.count, 1) + limit
+    # Few different ones, for each is another statement.
+    bound = 1 << (bound - 1).bit_length()
     found = []
     while bound * _ROW_MICROSECONDS < heads:
         found.append(bound)
@@ -90,6 +95,10 @@ class Wanted:
         """Its first rows, whosever they are."""
         return page(self.owned.table, self.where, self.order, self.position, limit, **more)
 
+    def ranges(self, columns: Sequence[ColumnElement[Any]]) -> list[Select[Any]]:
+        """All of it in disjoint parts; see `stackstore.sql.ordering.ranges`."""
+        return ranges(self.owned.table, self.where, self.order, self.position, columns)
+
     def directions(self, columns: Any) -> list[UnaryExpression[Any]]:
         """ORDER BY, for what has the table's columns."""
         return [direction(self.owned.table, columns[term.column], term) for term in self.order]
@@ -99,6 +108,38 @@ def straight(wanted: Wanted, view: View) -> Select[Any]:
     """The page as one statement; how it is done is the database's choice."""
     owned = wanted.owned
     return wanted.within(view.permits(owned.owner, owned.row_id)).page(wanted.limit)
+
+
+def merge(wanted: Wanted, view: View) -> Select[Any]:
+    """The page out of the first rows of each of the few owners there are."""
+    owned, table = wanted.owned, wanted.owned.table
+    if not view.count:
+        return wanted.within(false()).page(wanted.limit)
+    ordered = [table.core.c[term.column] for term in wanted.order]
+    columns = [*ordered, _rowid()] if table.dialect == "sqlite" else table.selected()
+    parts = [
+        part
+        for owner, decision in view.merged()
+        for part in wanted.within(
+            and_(owned.owner == owner, view.passes(decision, owned.row_id))
+        ).ranges(columns)
+    ]
+    if table.dialect == "sqlite":
+        # It merges what is in order of itself, and reads no further than the page needs; with what is
+        # in the index only, for it carries every column it selects.
+        bare: dict[str, Any] = {term.column: column(term.column) for term in wanted.order}
+        merged = union_all(*(part.order_by(None) for part in parts))
+        first = (
+            merged.order_by(*wanted.directions(bare)).limit(_limit(wanted.limit)).subquery("first")
+        )
+        return select(*table.selected()).select_from(
+            first.join(table.core, _rowid_of(table) == first.c[_ROW])
+        )
+    # Without the limits it would rather read all there is of each, and sort that.
+    each = (select(limited(part, wanted.limit).subquery()) for part in parts)
+    rows = union_all(*each).subquery("united")
+    page = select(*(rows.c[name] for name in table.columns)).order_by(*wanted.directions(rows.c))
+    return limited(page, wanted.limit)
 
 
 def walk(wanted: Wanted, view: View, bound: int) -> Any:
@@ -125,14 +166,14 @@ def walk(wanted: Wanted, view: View, bound: int) -> Any:
             *wanted.directions(walked.c)
         )
     own = view.permits(walked.c[OWNER_ID], owned.row_id_of(walked.c), many=True)
-    first = rows.where(own).limit(wanted.limit).subquery("own")
+    first = rows.where(own).limit(_limit(wanted.limit)).subquery("own")
     one: ColumnElement[Any] = literal_column("1").label("one")
     last = wanted.page(1, columns=[one], skip=bound).subquery("last")
     # The second part is only looked at when the first one didn't fill the page.
     return union_all(
         select(*(first.c[name] for name in table.columns), literal_column("0").label(CUT)),
         select(*(null().label(name) for name in table.columns), last.c.one.label(CUT)),
-    ).limit(wanted.limit)
+    ).limit(_limit(wanted.limit))
 
 
 def heads(wanted: Wanted, view: View) -> Select[Any]:
@@ -148,23 +189,28 @@ def heads(wanted: Wanted, view: View) -> Select[Any]:
         first = _first(wanted, head, begins, table.core.c)
         found = _of("first", wanted, view, wanted.limit, [_rowid()])
         rows = select(found.subquery("r").c[_ROW]).correlate(None)
-        columns: Any = table.core.c
         ends = first.join(table.core, _rowid_of(table).in_(rows))
-        selected = table.selected()
-    else:
-        ordered = [table.core.c[term.column] for term in wanted.order]
-        lateral = _of("owners", wanted, view, 1, ordered).lateral("head")
-        begins = owners.join(lateral, literal_column("true"))
-        first = _first(wanted, owners, begins, lateral.c)
-        each = _of("first", wanted, view, wanted.limit, table.selected()).lateral("rows")
-        columns = each.c
-        ends = first.join(each, literal_column("true"))
-        selected = [each.c[name] for name in table.columns]
+        ranked = (
+            select(_rowid_of(table).label(_ROW))
+            .select_from(ends)
+            .order_by(*wanted.directions(table.core.c))
+            .limit(_limit(wanted.limit))
+            .subquery("ranked")
+        )
+        # It would carry every column through the sorting.
+        return select(*table.selected()).select_from(
+            ranked.join(table.core, _rowid_of(table) == ranked.c[_ROW])
+        )
+    ordered = [table.core.c[term.column] for term in wanted.order]
+    lateral = _of("owners", wanted, view, 1, ordered).lateral("head")
+    begins = owners.join(lateral, literal_column("true"))
+    first = _first(wanted, owners, begins, lateral.c)
+    each = _of("first", wanted, view, wanted.limit, table.selected()).lateral("rows")
     return (
-        select(*selected)
-        .select_from(ends)
-        .order_by(*wanted.directions(columns))
-        .limit(wanted.limit)
+        select(*(each.c[name] for name in table.columns))
+        .select_from(first.join(each, literal_column("true")))
+        .order_by(*wanted.directions(each.c))
+        .limit(_limit(wanted.limit))
     )
 
 
@@ -178,7 +224,7 @@ def own_first(wanted: Wanted, view: View, keys: Sequence[int]) -> Select[Any]:
         select(*owned.table.selected())
         .where(and_(*wanted.where.clauses, visible))
         .order_by(own, *wanted.directions(columns))
-        .limit(wanted.limit)
+        .limit(_limit(wanted.limit))
     )
 
 
@@ -211,8 +257,12 @@ def _first(wanted: Wanted, owners: FromClause, begins: FromClause, columns: Any)
         select(owners.c[OWNER_ID])
         .select_from(begins)
         .order_by(*wanted.directions(columns))
-        .limit(wanted.limit)
+        .limit(_limit(wanted.limit))
     ).subquery("first")
+
+
+def _limit(limit: int | None) -> ColumnElement[int] | None:
+    return None if limit is None else number(limit)
 
 
 def _rowid() -> ColumnElement[Any]:

@@ -23,7 +23,7 @@ from stackstore.access.conditions import (
     condition,
 )
 from stackstore.access.owners import Owner
-from stackstore.access.resources import IdTest, Matches, Resource, resource
+from stackstore.access.resources import IdTest, Matches, Resource, names_of, resource
 from stackstore.access.users import User
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql.names import shown
@@ -101,7 +101,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Ruling:
-    """What a policy has to say of an action on a table.
+    """What a policy has to say of an action on a table, or on other things of one kind.
 
     Attributes:
         rules: those that can fit, each with the test of ids that is left of its pattern.
@@ -131,10 +131,14 @@ class Policy:
 
     def ruling(self, action: Action, table: str) -> Ruling:
         """What it has to say of an action on a table."""
+        return self.ruling_within(action, names_of(table))
+
+    def ruling_within(self, action: Action, before: str) -> Ruling:
+        """The same of what is in no table: its names are `before` and then an id."""
         found: list[tuple[Rule, IdTest | None]] = []
         for rule in self.rules:
             if action in rule.actions:
-                test = True if rule.resource is None else rule.resource.on(table)
+                test = True if rule.resource is None else rule.resource.within(before)
                 if test is not False:
                     found.append((rule, None if test is True else test))
         return Ruling(tuple(found))

@@ -90,9 +90,8 @@ class Resource:
     pattern: str
     expression: Expression | None = None
 
-    def on(self, table: str) -> IdTest | bool:
-        """What it says of a table's rows."""
-        before = f"{TYPE}::{table}::"
+    def within(self, before: str) -> IdTest | bool:
+        """What it says of those whose names are this and then an id."""
         if self.expression is not None:
             if not self.expression.automaton.begun(before):
                 return False
@@ -103,6 +102,11 @@ class Resource:
                 return True
             return begin.startswith(before) and Prefix(begin[len(before) :])
         return self.pattern.startswith(before) and Exact(self.pattern[len(before) :])
+
+
+def names_of(table: str) -> str:
+    """What the names of a table's rows begin with."""
+    return f"{TYPE}::{table}::"
 
 
 def resource(pattern: str, *, forbids: bool) -> Resource:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from stackstore.access.access import Access, Asker, Unowned
+from stackstore.access.deferred import Deferred
+from stackstore.access.hot import Hot
 from stackstore.access.operations import AuthorizedOperations
 from stackstore.access.owners import TABLES, Interned, Owner, Owners
-from stackstore.access.policy import Policy
+from stackstore.access.policy import Action, Policy
 from stackstore.access.tables import OWNER_ID, owner_index, with_owner
 from stackstore.access.tenancy import Tenancy
+from stackstore.access.users import User
 from stackstore.errors import BackendUnavailableError, InvalidArgumentError, StoreError
 from stackstore.schema import Component
 from stackstore.sql.columns import ColumnDefinition, ColumnType
@@ -50,6 +53,7 @@ class AuthorizedSqlStore(AuthorizedOperations):
         owners = _OWNERS.setdefault(sql_store, Owners(sql_store.dialect))
         access = Access(policy, auth=auth, tenancy=tenancy, unowned=unowned)
         super().__init__(sql_store, owners, access, {})
+        self._hot = Hot(sql_store, owners)
         self._store = sql_store
 
     async def create_table(
@@ -94,6 +98,53 @@ class AuthorizedSqlStore(AuthorizedOperations):
         """
         self._store.declare(table_name, with_owner(table_name, schema, per_owner=per_owner))
         self._per_owner[table_name] = per_owner
+
+    @property
+    def unguarded(self) -> SqlStore:
+        """The same database without owners or checks.
+
+        For parts of rows that are found through a row that was checked, and for what a process does
+        of its own accord; see `stackstore.stores.tables`.
+        """
+        return self._store
+
+    def may_read_system(self, table: str) -> Callable[[str], bool]:
+        """Which ids of what the configuration made, beside a table's rows, the current user may see.
+
+        It is nobody's on purpose, and there in every tenant: the policy decides as about what is
+        unowned.
+
+        Raises:
+            AccessDeniedError: there is no user.
+        """
+        asker = self._access.asker()
+        return self._access.question(Action.READ, table, asker).of_system.of
+
+    async def user_of(self, table: str, number: int) -> User | None:
+        """As whom to go on with what the owner of this number began; None: authorization is off.
+
+        Args:
+            table: where his rows are.
+            number: `owner_id` of one of them, read just now.
+
+        Raises:
+            AccessDeniedError: it is nobody's, or of a tenant that isn't there.
+            BackendUnavailableError: the database can't do it now.
+        """
+        # From the database: what is known may be of another one, where the number means somebody else.
+        owner = await self._operations.run(
+            table, lambda connection: self._owners.owner(connection, number), writes=False
+        )
+        return self._access.user_of(owner)
+
+    def deferred(self, table: str) -> Deferred:
+        """Its half of a queue that writes a table's rows later; see `stackstore.access.deferred`.
+
+        Raises:
+            NotFoundError: this store knows no such table.
+            InvalidArgumentError: the table's ids are not unique per owner.
+        """
+        return Deferred(self._store, self._owners, self._access, self._per_owner, table)
 
     async def require(self, component: Component) -> None:
         """Make tables of ours that are beside the store's; see `SqlStore.require`.
@@ -181,6 +232,15 @@ class AuthorizedTransaction(AuthorizedOperations):
         super().__init__(began, store._owners, store._access, store._per_owner)  # noqa: SLF001 - its own
         self._asker = asker
         self._own = interned
+        self.owner_id = interned.id
+        """What the rows that are inserted in it have as their `owner_id`."""
+        self.unguarded = began
+        """The same transaction without owners or checks; see `AuthorizedSqlStore.unguarded`."""
+
+    @property
+    def own_keys(self) -> list[int]:
+        """`owner_key` of the user's own rows, in what is read by `unguarded`."""
+        return self._keys(self._asker)
 
     async def _interned(self, table: str, owner: Owner) -> Interned:
         if owner != self._asker.owner:

@@ -6,6 +6,7 @@ so "all of 50,000" and "all but three" cost as little as "one".
 
 from __future__ import annotations
 
+import itertools
 import json
 from array import array
 from dataclasses import dataclass
@@ -37,8 +38,18 @@ from stackstore.schema import Dialect
 MAX_KEPT = 4_000_000
 """Most decisions (of users, actions and owners) that are kept in memory, at 8 bytes each."""
 
+MAX_MERGED = 24
+"""Most owners whose rows are merged one owner by one; for more the statement grows too long."""
+
 MAX_JOINED = 100
 """Most owners that Postgres may join a table with; more are a hash table to look into."""
+
+Parameter = tuple[str | int, ...]
+"""A parameter of a view's statements: what it says, and of which decisions or of which owner."""
+
+_MEMBERS = "owners~"
+_SEPARATOR = "~"
+"""No column has it in its name, so no parameter is taken for one."""
 
 NEVER = Decision((), final=False)
 ALWAYS = Decision((), final=True)
@@ -72,6 +83,11 @@ class Question:
             return decide(self.ruling, self.user, owner)
         return decide(self.ruling, self.user, None) if self.unowned_by_policy else NEVER
 
+    @property
+    def of_system(self) -> Decision:
+        """What is decided about what the configuration made: nobody's on purpose, in all tenants."""
+        return ALWAYS if self.user is None else decide(self.ruling, self.user, None)
+
 
 class Decided:
     """The answer to a question, for all owners up to `newest`."""
@@ -81,6 +97,12 @@ class Decided:
         self.ids: dict[Decision, array[int]] = {ALWAYS: array("q"), NEVER: array("q")}
         """The owners of each decision, in order."""
         self._question = question
+        self.some: tuple[Decision, ...] = ()
+        """The decisions that let something through."""
+        self.each: tuple[int, ...] = ()
+        """The owners of those, where they are a few."""
+        self.shape: Shape = ()
+        """What the statements that say the answer depend on, beside the numbers of owners."""
         self._of_class: dict[tuple[int, bool], array[int]] = {}
         self._lists: dict[object, str | list[int]] = {}
 
@@ -99,6 +121,15 @@ class Decided:
                 ids = self._of_class[kind] = self.ids.setdefault(decision, array("q"))
             ids.append(id_)
         self.newest = known.newest
+        size = known.newest + 1
+        self.some = tuple(
+            decision for decision, ids in self.ids.items() if ids and not decision.never
+        )
+        few = size - len(self.ids[NEVER]) <= MAX_MERGED
+        self.each = tuple(id_ for one in self.some for id_ in self.ids[one]) if few else ()
+        self.shape = tuple(
+            (decision, *_size(len(ids), size - len(ids))) for decision, ids in self.ids.items()
+        )
 
     def listed(self, decisions: tuple[Decision, ...], dialect: Dialect) -> str | list[int]:
         """The owners of some decisions, as a parameter."""
@@ -110,11 +141,23 @@ class Decided:
         return found
 
 
+Shape = tuple[tuple[Decision, int, int], ...]
+
+
+def _size(members: int, others: int) -> tuple[int, int]:
+    """How many they are, as far as a statement's text depends on it."""
+    bounds = (MAX_MERGED, MAX_JOINED)
+    exact = next((bound for bound in bounds if members <= bound), MAX_JOINED + 1)
+    side = 0 if not others else 1 if others >= members else 2
+    return members if exact == MAX_MERGED else exact, side
+
+
 @dataclass(frozen=True)
 class View:
     """A question's answer, and how it is said to the database.
 
-    It is good until the next await: the answer grows when another task learns of owners.
+    It is good until the next await: the answer grows when another task learns of owners. Its
+    parameters are named by what they say (`value`), so a statement is good for any view of its shape.
 
     Attributes:
         decided: the answer.
@@ -133,9 +176,7 @@ class View:
     @property
     def some(self) -> tuple[Decision, ...]:
         """The decisions that let something through."""
-        return tuple(
-            decision for decision, ids in self.decided.ids.items() if ids and not decision.never
-        )
+        return self.decided.some
 
     @property
     def count(self) -> int:
@@ -152,7 +193,7 @@ class View:
         """The one owner, where it is one."""
         if self.count != 1:
             return None
-        return next(self.decided.ids[decision][0] for decision in self.some)
+        return self.decided.each[0]
 
     def owners(self) -> ColumnElement[Any]:
         """The owners whose rows may be let through, as a table's only column."""
@@ -174,7 +215,7 @@ class View:
         """
         only = self.only
         if only is not None:
-            return and_(owner == _number(only), self.tests(owner, row_id))
+            return and_(owner == self._number(("each", 0)), self.tests(owner, row_id))
         ways = [
             and_(self._among(owner, decision, many), _passes(decision, row_id, self.dialect))
             if decision.tests
@@ -204,24 +245,58 @@ class View:
         missing = self.newest + 1 - len(ids)
         if missing >= len(ids):
             if len(ids) == 1:
-                return owner == _number(ids[0])
+                return owner == self._number(("first of", *self._places((decision,))))
             among = owner.in_(select(self._members((decision,))))
             if self.dialect == "postgresql" and (many or len(ids) > MAX_JOINED):
                 # Or it were made a join, and where a plan is kept for any parameters, which are then
                 # taken to be ten owners, one that compares each row with each owner.
                 return among.is_(true())
             return among
-        known = owner <= _number(self.newest)
+        known = owner <= self._number(("newest",))
         if not missing:
             return known
         # NOT IN is never made a join, so it is a look into a hash table.
         return and_(known, owner.not_in(select(self._members(others))))
 
+    def merged(self) -> list[tuple[ColumnElement[int], Decision]]:
+        """Each owner whose rows may be let through, and how; for a few of them."""
+        decisions = [decision for decision in self.some for _ in self.decided.ids[decision]]
+        return [(self._number(("each", n)), decision) for n, decision in enumerate(decisions)]
+
+    def value(self, parameter: Parameter) -> Any:
+        """What a parameter of its statements stands for."""
+        match parameter:
+            case ("newest",):
+                return self.newest
+            case ("each", number):
+                return self.decided.each[int(number)]
+            case ("first of", place):
+                return self.decided.ids[self._at(place)][0]
+            case ("all of", *places):
+                return self.decided.listed(tuple(map(self._at, places)), self.dialect)
+        raise AssertionError(parameter)
+
+    def passes(self, decision: Decision, row_id: ColumnElement[str] | None) -> ColumnElement[bool]:
+        """A decision lets the row of this id through."""
+        return _passes(decision, row_id, self.dialect)
+
+    def _at(self, place: str | int) -> Decision:
+        return next(itertools.islice(self.decided.ids, int(place), None))
+
+    def _places(self, decisions: tuple[Decision, ...]) -> tuple[int, ...]:
+        # Each is one of a few.
+        listed = list(self.decided.ids)
+        return tuple(listed.index(decision) for decision in decisions)
+
+    def _number(self, parameter: Parameter) -> ColumnElement[int]:
+        return bindparam(named(parameter), self.value(parameter), type_=BigInteger())
+
     def _members(self, decisions: tuple[Decision, ...]) -> ColumnElement[Any]:
-        listed = self.decided.listed(decisions, self.dialect)
+        parameter: Parameter = ("all of", *self._places(decisions))
+        name, listed = named(parameter), self.value(parameter)
         if self.dialect == "postgresql":
-            return func.unnest(bindparam(None, listed, type_=ARRAY(BigInteger()), unique=True))
-        rows = func.json_each(bindparam(None, listed, type_=Text(), unique=True))
+            return func.unnest(bindparam(name, listed, type_=ARRAY(BigInteger())))
+        rows = func.json_each(bindparam(name, listed, type_=Text()))
         return rows.table_valued(column("value", BigInteger())).c.value
 
 
@@ -254,5 +329,16 @@ def _passes(
     return passed
 
 
-def _number(number: int) -> ColumnElement[int]:
-    return bindparam(None, number, type_=BigInteger(), unique=True)
+def named(parameter: Parameter) -> str:
+    """A parameter's name in a statement."""
+    return _MEMBERS + _SEPARATOR.join(map(str, parameter))
+
+
+def is_named(name: str) -> bool:
+    """Whether a parameter of this name is a view's."""
+    return name.startswith(_MEMBERS)
+
+
+def parameter_of(name: str) -> Parameter:
+    """The way back."""
+    return tuple(name[len(_MEMBERS) :].split(_SEPARATOR))

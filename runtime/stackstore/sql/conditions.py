@@ -34,6 +34,11 @@ _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "<=": le,
 }
 _OPERATORS = ("=", "==", "!=", *_COMPARISONS)
+_LIST = "in"
+
+
+Form = tuple[str, str, bool]
+"""Column, operator, and whether it speaks of NULL."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,15 @@ class Conditions:
     Attributes:
         clauses: to be joined by AND.
         canonical: the same as JSON, equal for equal conditions; cursors are bound to it.
+        shape: for each, column, operator and whether it speaks of NULL; what differs in values only
+            has the same. None: a list is among them.
+        values: those of the conditions that have one, in order, as the driver wants them.
     """
 
     clauses: tuple[ColumnElement[bool], ...]
     canonical: list[Any]
+    shape: tuple[Form, ...] | None = None
+    values: tuple[Any, ...] = ()
 
 
 def conditions(table: Table, where: Mapping[str, Any] | None) -> Conditions:
@@ -57,22 +67,58 @@ def conditions(table: Table, where: Mapping[str, Any] | None) -> Conditions:
             fit.
     """
     if where is None:
-        return Conditions((), [])
+        return Conditions((), [], ())
     if not isinstance(where, Mapping):
         raise InvalidArgumentError(
             f"table {table.name!r}: where is a mapping from columns to values, not a {type(where).__name__}"
         )
     clauses = []
     canonical = []
+    shape: list[Form] = []
+    values = []
     for column, wanted in where.items():
         table.column(column)
-        clause, form = _condition(table, column, wanted)
-        clauses.append(clause)
+        found, form, stored = _condition(table, column, wanted)
+        clauses.append(found)
         canonical.append([column, *form])
-    return Conditions(tuple(clauses), sorted(canonical, key=lambda form: str(form[0])))
+        shape.append((column, str(form[0]), stored is None))
+        if stored is not None:
+            values.append(stored)
+    listed = any(operator == _LIST for _, operator, _ in shape)
+    return Conditions(
+        tuple(clauses),
+        sorted(canonical, key=lambda form: str(form[0])),
+        None if listed else tuple(shape),
+        tuple(values),
+    )
 
 
-def _condition(table: Table, column: str, wanted: Any) -> tuple[ColumnElement[bool], list[Any]]:
+def clause(
+    table: Table, column: str, operator: str, bound: ColumnElement[Any] | None
+) -> ColumnElement[bool]:
+    """One condition.
+
+    Args:
+        table: whose column.
+        column: which.
+        operator: one of `=`, `!=`, `>`, `<`, `>=` and `<=`.
+        bound: what it is compared with; None: NULL, with `=` and `!=`.
+    """
+    target = table.core.c[column]
+    if bound is None:
+        return target.is_(None) if operator == "=" else target.is_not(None)
+    if operator == "=":
+        return target == bound
+    if operator == "!=":
+        unlike = target != bound
+        return or_(unlike, target.is_(None)) if table.nullable(column) else unlike
+    return _COMPARISONS[operator](target, bound)
+
+
+def _condition(
+    table: Table, column: str, wanted: Any
+) -> tuple[ColumnElement[bool], list[Any], Any]:
+    """The clause, its canonical form, and its value as the driver wants it, if it has one."""
     if isinstance(wanted, Mapping):
         if len(wanted) != 1:
             raise InvalidArgumentError(
@@ -85,42 +131,25 @@ def _condition(table: Table, column: str, wanted: Any) -> tuple[ColumnElement[bo
                 f"where of column {column!r}: there is no operator {shown(operator)}; allowed are "
                 f"{' '.join(_OPERATORS)}"
             )
-        if operator in _COMPARISONS:
-            return _comparison(table, column, operator, value)
-        return _equality(table, column, value, negated=operator == "!=")
+        return _compared(table, column, "=" if operator == "==" else operator, value)
     if isinstance(wanted, list | tuple | set | frozenset):
-        return _membership(table, column, list(wanted))
-    return _equality(table, column, wanted, negated=False)
+        return *_membership(table, column, list(wanted)), None
+    return _compared(table, column, "=", wanted)
 
 
-def _equality(
-    table: Table, column: str, value: Any, *, negated: bool
-) -> tuple[ColumnElement[bool], list[Any]]:
-    target = table.core.c[column]
-    operator = "!=" if negated else "="
-    if value is None:
-        return (target.is_not(None) if negated else target.is_(None)), [operator, None]
-    stored = _stored(table, column, value)
-    bound = _bound(table, column, stored)
-    if not negated:
-        clause: ColumnElement[bool] = target == bound
-    elif table.nullable(column):
-        clause = or_(target != bound, target.is_(None))
-    else:
-        clause = target != bound
-    return clause, [operator, neutral(table.column(column).type, stored)]
-
-
-def _comparison(
+def _compared(
     table: Table, column: str, operator: str, value: Any
-) -> tuple[ColumnElement[bool], list[Any]]:
+) -> tuple[ColumnElement[bool], list[Any], Any]:
     if value is None:
-        raise InvalidArgumentError(
-            f"where of column {column!r}: None is neither more nor less than anything; compare it by = or !="
-        )
+        if operator in _COMPARISONS:
+            raise InvalidArgumentError(
+                f"where of column {column!r}: None is neither more nor less than anything; compare it by = "
+                "or !="
+            )
+        return clause(table, column, operator, None), [operator, None], None
     stored = _stored(table, column, value)
-    clause = _COMPARISONS[operator](table.core.c[column], _bound(table, column, stored))
-    return clause, [operator, neutral(table.column(column).type, stored)]
+    found = clause(table, column, operator, _bound(table, column, stored))
+    return found, [operator, neutral(table.column(column).type, stored)], stored
 
 
 def _membership(
@@ -133,11 +162,11 @@ def _membership(
     target = table.core.c[column]
     kind = table.column(column).type
     stored = [_stored(table, column, value) for value in values if value is not None]
-    clause: ColumnElement[bool] = target.in_(stored) if stored else false()
+    found: ColumnElement[bool] = target.in_(stored) if stored else false()
     if len(stored) < len(values):
-        clause = or_(clause, target.is_(None))
+        found = or_(found, target.is_(None))
     members = sorted({str(neutral(kind, value)) for value in stored})
-    return clause, ["in", members, len(stored) < len(values)]
+    return found, [_LIST, members, len(stored) < len(values)]
 
 
 def _stored(table: Table, column: str, value: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -50,8 +51,10 @@ class Fault:
     error: StackstoreError
 
 
-CAUGHT = (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error)
-"""What the engine lets out besides our own errors."""
+_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+CAUGHT = (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error, *_DRIVER)
+"""What the engine, and the drivers under it, let out besides our own errors."""
 
 _NOTHING = "nothing was written"
 
@@ -78,7 +81,12 @@ def fault(where: str, key: tuple[str, ...], error: BaseException) -> Fault:
             Outcome.REFUSED,
             BackendUnavailableError(f"{where}: no connection came free in time; {_NOTHING}"),
         )
-    if isinstance(error, DBAPIError | OSError | TimeoutError):
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return Fault(
+            Outcome.REFUSED,
+            InvalidArgumentError(f"{where}: the driver does not take a value of it"),
+        )
+    if isinstance(error, (DBAPIError, OSError, TimeoutError, *_DRIVER)):
         return Fault(Outcome.LOST, lost(where))
     return Fault(Outcome.REFUSED, StoreError(f"{where}: {type(error).__name__}"))
 

@@ -59,7 +59,15 @@ class Operations(ABC):
         self._tables = tables
 
     @abstractmethod
-    async def _run(self, table: Table, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
+    async def _run(
+        self,
+        table: Table,
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool = False,
+        patient: bool = True,
+    ) -> T:
         """Do it on a connection; nothing of the driver's errors comes out."""
 
     @abstractmethod
@@ -239,7 +247,15 @@ class Operations(ABC):
         """
         return self._table(name)
 
-    async def run(self, table: str, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
+    async def run(
+        self,
+        table: str,
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool = False,
+        patient: bool = True,
+    ) -> T:
         """Run statements of one's own; errors come as of this class's own.
 
         Args:
@@ -248,8 +264,11 @@ class Operations(ABC):
                 but speak to its connection.
             writes: whether it changes anything.
             atomic: it is several statements that belong together.
+            patient: it waits long for other processes' writes on SQLite; see `Runner.run`.
         """
-        return await self._run(self._table(table), work, writes=writes, atomic=atomic)
+        return await self._run(
+            self._table(table), work, writes=writes, atomic=atomic, patient=patient
+        )
 
     async def position(
         self, table: Table, where: Conditions, order: Order, cursor: str

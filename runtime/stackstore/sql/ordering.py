@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
+    Integer,
     Select,
     UnaryExpression,
     and_,
     bindparam,
+    literal_column,
     select,
     tuple_,
     union_all,
@@ -93,29 +96,42 @@ def page(
         table: where the rows are.
         where: which of them.
         order: how they come.
-        position: the driver's values of the order's columns; only rows beyond it come.
+        position: the driver's values of the order's columns, or parameters for them; only rows
+            beyond it come.
         limit: most rows; None for all.
         columns: what is selected, by default every column.
         skip: how many rows to leave out first.
     """
-    ranges = [()] if position is None else beyond(table, order, position)
     selected = table.selected() if columns is None else list(columns)
-    if len(ranges) == 1:
-        return _limited(_select(table, where, order, ranges[0], selected), limit, skip)
+    names = [column.name for column in selected]
+    found = ranges(table, where, order, position, selected)
+    if len(found) == 1:
+        return limited(found[0], limit, skip)
     # Each range has to give as many as might be left out, too.
     most = None if limit is None else limit + (skip or 0)
-    names = [column.name for column in selected]
     inner = [*selected, *(table.core.c[term.column] for term in order if term.column not in names)]
     # Wrapped one by one: SQLite takes no LIMIT in a bare member of a UNION.
     parts = [
-        select(_limited(_select(table, where, order, clauses, inner), most, None).subquery())
-        for clauses in ranges
+        select(limited(part, most).subquery())
+        for part in ranges(table, where, order, position, inner)
     ]
     united = union_all(*parts).subquery()
     statement = select(*(united.c[name] for name in names)).order_by(
         *(direction(table, united.c[term.column], term) for term in order)
     )
-    return _limited(statement, limit, skip)
+    return limited(statement, limit, skip)
+
+
+def ranges(
+    table: Table,
+    where: Conditions,
+    order: Order,
+    position: Sequence[Any] | None,
+    columns: Sequence[ColumnElement[Any]],
+) -> list[Select[Any]]:
+    """The rows beyond a position in disjoint parts, each in order and bounded by an index."""
+    found = [()] if position is None else beyond(table, order, position)
+    return [_select(table, where, order, clauses, columns) for clauses in found]
 
 
 def beyond(table: Table, order: Order, position: Sequence[Any]) -> list[tuple[Clause, ...]]:
@@ -126,11 +142,13 @@ def beyond(table: Table, order: Order, position: Sequence[Any]) -> list[tuple[Cl
     """
     columns = [table.core.c[term.column] for term in order]
     values = [
-        bindparam(None, value, type_=column.type, unique=True)
+        value
+        if isinstance(value, BindParameter)
+        else bindparam(None, value, type_=column.type, unique=True)
         for column, value in zip(columns, position, strict=True)
     ]
     one_way = len({term.descending for term in order}) == 1
-    row_value = one_way and None not in position
+    row_value = one_way and not any(value is None for value in position)
     ranges: list[tuple[Clause, ...]] = []
     if row_value:
         descending = order[0].descending
@@ -191,6 +209,13 @@ def _select(
     )
 
 
-def _limited(statement: Select[Any], limit: int | None, skip: int | None) -> Select[Any]:
-    limited = statement if limit is None else statement.limit(limit)
-    return limited if skip is None else limited.offset(skip)
+def limited(statement: Select[Any], limit: int | None, skip: int | None = None) -> Select[Any]:
+    """The first rows of a statement."""
+    # As numbers, not parameters: a plan for any limit is one for a tenth of the table.
+    first = statement if limit is None else statement.limit(number(limit))
+    return first if skip is None else first.offset(number(skip))
+
+
+def number(value: int) -> ColumnElement[int]:
+    """A whole number that is part of a statement's text."""
+    return literal_column(str(int(value)), Integer())

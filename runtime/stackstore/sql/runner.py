@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
+Direct = Callable[[Any], Awaitable[T]]
+"""Work on the driver's own connection: asyncpg's or aiosqlite's."""
+
 ATTEMPTS = 5
 """How often more a statement is tried that another transaction stood in the way of."""
 
@@ -55,12 +58,13 @@ class Runner:
         self,
         table: str,
         key: tuple[str, ...],
-        work: Work[T],
+        work: Work[T] | Direct[T],
         *,
         writes: bool,
         atomic: bool = False,
         heal: Callable[[], Awaitable[None]] | None = None,
         patient: bool = True,
+        direct: bool = False,
     ) -> T:
         """Do it, and once more where that can't do harm.
 
@@ -74,6 +78,7 @@ class Runner:
             heal: makes a missing table again; then the work is repeated once.
             patient: it waits long for other processes' writes on SQLite; False: the caller comes
                 again by itself, and rather ends at once when it is cancelled.
+            direct: work gets the driver's own connection, in autocommit, for a hot path.
 
         Raises:
             StackstoreError: as `stackstore.sql.errors` says; nothing of the driver's is in it.
@@ -82,7 +87,7 @@ class Runner:
         times[Outcome.MISSING] = 0 if heal is None else 1
         while True:
             ended = await self.attempt(
-                table, key, work, writes=writes, atomic=atomic, patient=patient
+                table, key, work, writes=writes, atomic=atomic, patient=patient, direct=direct
             )
             if isinstance(ended, Done):
                 return ended.result
@@ -100,17 +105,21 @@ class Runner:
         self,
         table: str,
         key: tuple[str, ...],
-        work: Work[T],
+        work: Work[T] | Direct[T],
         *,
         writes: bool,
         atomic: bool,
         patient: bool = True,
+        direct: bool = False,
     ) -> Done[T] | Fault:
         """Do it once. What goes wrong in the database is returned, for what to do depends on it."""
+        lent: contextlib.AbstractAsyncContextManager[Any]
+        if direct:
+            lent = self._driver() if writes else self.database.reader()
+        else:
+            lent = self._connection(writes=writes, atomic=atomic, patient=patient)
         try:
-            async with self._connection(
-                writes=writes, atomic=atomic, patient=patient
-            ) as connection:
+            async with lent as connection:
                 result = await work(connection)
             return Done(result)
         except CAUGHT as error:
@@ -164,6 +173,12 @@ class Runner:
             yield
         finally:
             turn.release()
+
+    @contextlib.asynccontextmanager
+    async def _driver(self) -> AsyncIterator[Any]:
+        # Not `driver()`: on SQLite a large write would keep those waiting who share that one.
+        async with self.turn(writes=True), self.database.reader() as driver:
+            yield driver
 
     @contextlib.asynccontextmanager
     async def _connection(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import CompoundSelect, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stackstore.errors import BackendUnavailableError, InvalidArgumentError, StoreError
@@ -17,7 +18,8 @@ from stackstore.sql.columns import ColumnDefinition, ColumnType
 from stackstore.sql.cursor_key import CursorKey
 from stackstore.sql.errors import CAUGHT, Fault, MissingError, Outcome
 from stackstore.sql.operations import Operations, T
-from stackstore.sql.runner import Done, Runner, Work
+from stackstore.sql.ready import Ready, ready
+from stackstore.sql.runner import Direct, Done, Runner, Work
 from stackstore.sql.tables import Index, Table, definition, index, table, table_identifier
 from stackstore.sql.transactions import Transaction
 
@@ -193,6 +195,13 @@ class SqlStore(Operations):
         That tables aren't as they have to be is BackendUnavailableError here: nothing is wrong with
         the values then.
         """
+        return await self._insistently(table, work, direct=False)
+
+    async def directly(self, table: str, work: Direct[T]) -> T:
+        """The same on the driver's own connection, in autocommit: work sees to its transaction."""
+        return await self._insistently(table, work, direct=True)
+
+    async def _insistently(self, table: str, work: Work[T] | Direct[T], *, direct: bool) -> T:
         known = self._table(table)
         trouble: str
 
@@ -211,17 +220,76 @@ class SqlStore(Operations):
                 atomic=True,
                 heal=heal,
                 patient=False,
+                direct=direct,
             )
         except MissingError as error:
             trouble = str(error)
         raise BackendUnavailableError(trouble)
 
-    async def _run(self, table: Table, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
+    def ready(
+        self,
+        statement: Select[Any] | CompoundSelect[Any],
+        width: int,
+        variable: Callable[[str], bool],
+    ) -> Ready:
+        """Compile a statement for `read_directly`; see `stackstore.sql.ready`."""
+        return ready(self._database.engine.dialect, statement, width, variable)
+
+    async def read_directly(
+        self, table: str, statement: Ready, arguments: list[Any]
+    ) -> Sequence[Sequence[Any]]:
+        """Run a SELECT on the driver's own connection.
+
+        Returns:
+            The driver's rows, for `Ready.rows`.
+
+        Raises:
+            StackstoreError: as of the store's own reads.
+        """
+        known = self._table(table)
+
+        async def heal() -> None:
+            await self._heal(known)
+
+        if self.dialect == "postgresql":
+
+            async def work(driver: Any) -> Any:
+                return await driver.fetch(statement.text, *arguments)
+
+        else:
+
+            async def work(driver: Any) -> Any:
+                return await driver.execute_fetchall(statement.text, arguments)
+
+        found: Sequence[Sequence[Any]] = await self._runner.run(
+            known.name, known.primary_key, work, writes=False, heal=heal, direct=True
+        )
+        return found
+
+    def within(self, connection: AsyncConnection) -> Transaction:
+        """The store's methods for rows, on a connection that `atomically` has in a transaction."""
+        return Transaction(self._tables, connection, self._database.name, self._key)
+
+    async def _run(
+        self,
+        table: Table,
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool = False,
+        patient: bool = True,
+    ) -> T:
         async def heal() -> None:
             await self._heal(table)
 
         return await self._runner.run(
-            table.name, table.primary_key, work, writes=writes, atomic=atomic, heal=heal
+            table.name,
+            table.primary_key,
+            work,
+            writes=writes,
+            atomic=atomic,
+            heal=heal,
+            patient=patient,
         )
 
     # -- inside: tables

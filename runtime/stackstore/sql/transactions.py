@@ -35,8 +35,16 @@ class Transaction(Operations):
         self._key = key
         self._alone = asyncio.Lock()
 
-    async def _run(self, table: Table, work: Work[T], *, writes: bool, atomic: bool = False) -> T:
-        del writes, atomic
+    async def _run(
+        self,
+        table: Table,
+        work: Work[T],
+        *,
+        writes: bool,
+        atomic: bool = False,
+        patient: bool = True,
+    ) -> T:
+        del writes, atomic, patient
         found: Fault
         # A connection does one thing at a time, whatever the block's tasks do.
         async with self._alone:

@@ -18,11 +18,22 @@ ORDERS = [[("created", "desc")], "created", [("seen", "desc")], None]
 class Recorder:
     """The SELECTs on the table, as they were sent."""
 
-    def __init__(self, pool) -> None:
+    def __init__(self, pool, sql) -> None:
         self.statements = []
-        event.listen(pool.engine.sync_engine, "before_cursor_execute", self._note)
+        event.listen(
+            pool.engine.sync_engine,
+            "before_cursor_execute",
+            lambda _connection, _cursor, statement, parameters, *_: self._note(statement, parameters),
+        )
+        read = sql.read_directly
 
-    def _note(self, _connection, _cursor, statement, parameters, *_):
+        async def read_directly(table, ready, arguments):
+            self._note(ready.text, arguments)
+            return await read(table, ready, arguments)
+
+        sql.read_directly = read_directly
+
+    def _note(self, statement, parameters):
         reads = statement.startswith("SELECT") and "created" in statement and "LIMIT" in statement
         if reads:
             self.statements.append((statement, parameters))
@@ -30,7 +41,7 @@ class Recorder:
 
 async def pages_of(place, sql):
     """Every reader's statements, of a first page and of one from the middle."""
-    recorder = Recorder(place.pools[-1])
+    recorder = Recorder(place.pools[-1], sql)
     for name, (attributes, policy, count) in READERS.items():
         store = AuthorizedSqlStore(sql, policy)
         await store.create_table("t", SCHEMA)
@@ -98,7 +109,7 @@ async def test_sqlite_never_scans(sqlite_place):
         for statement, parameters in statements:
             async with place.pools[-1].engine.connect() as connection:
                 result = await connection.exec_driver_sql(
-                    f"EXPLAIN QUERY PLAN {statement}", parameters
+                    f"EXPLAIN QUERY PLAN {statement}", tuple(parameters)
                 )
                 lines = [row[3] for row in result]
             tables = [line for line in lines if "stackstore_t" in line]
