@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import time
@@ -23,6 +24,7 @@ from stackstore.errors import BackendUnavailableError, StackstoreError
 from stackstore.pools.messages import not_ours, too_late
 from stackstore.pools.opening import Opener
 from stackstore.pools.slots import Connection, Slot, T
+from stackstore.pools.stats import Counters, PoolStats
 
 PING_AFTER_SECONDS = 30.0
 """A connection that idled longer is asked whether it still lives before it is lent."""
@@ -46,6 +48,7 @@ class ConnectionPool(Generic[T]):
         describe: a target's name for messages (a revision), without secrets.
         settings: bounds.
         on_refused: called when a login is refused, so that a newer snapshot is looked for at once.
+        on_proven: called when another login is proven than before.
     """
 
     def __init__(
@@ -56,9 +59,18 @@ class ConnectionPool(Generic[T]):
         describe: Callable[[T], str],
         settings: PoolSettings,
         on_refused: Callable[[], None] = lambda: None,
+        on_proven: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self._opener: Opener[T] = Opener(self, open_connection, describe, on_refused)
+        self._counters = Counters()
+        self._opener: Opener[T] = Opener(
+            self,
+            open_connection,
+            describe,
+            on_refused=on_refused,
+            on_proven=on_proven,
+            counters=self._counters,
+        )
         self._describe = describe
         self._settings = settings
         self._idle: deque[Slot[T]] = deque()
@@ -148,6 +160,19 @@ class ConnectionPool(Generic[T]):
             "trouble": next(reversed(self._opener.troubles.values()), None),
         }
 
+    def stats(self) -> PoolStats:
+        """Numbers alone."""
+        return PoolStats(
+            size=self._settings.size,
+            max_overflow=self._settings.max_overflow,
+            idle=len(self._idle),
+            lent=len(self._lent),
+            opening=self._opener.count,
+            closing=self._closing,
+            waiting=sum(not waiter.done() for waiter in self._waiters),
+            counters=dataclasses.replace(self._counters),
+        )
+
     # -- lending
 
     async def acquire(self) -> Slot[T]:
@@ -158,9 +183,10 @@ class ConnectionPool(Generic[T]):
         """
         self._check_owner()
         slot = self._pop_idle()
-        if slot is not None and slot.returned > time.monotonic() - PING_AFTER_SECONDS:
-            return slot
-        return await self._acquire_slowly(slot)
+        if slot is None or slot.returned <= time.monotonic() - PING_AFTER_SECONDS:
+            slot = await self._acquire_slowly(slot)
+        self._counters.lends += 1
+        return slot
 
     def release(self, slot: Slot[T]) -> None:
         """Take a lent connection back."""
@@ -250,6 +276,7 @@ class ConnectionPool(Generic[T]):
             else:
                 remaining = began + self._settings.acquire_timeout_seconds - time.monotonic()
                 if remaining <= 0:
+                    self._counters.timeouts += 1
                     raise self._too_late(time.monotonic() - began)
                 slot = await self._wait(remaining)
                 if slot is not None:
@@ -286,6 +313,7 @@ class ConnectionPool(Generic[T]):
         waiter: asyncio.Future[Slot[T] | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._opener.work()
+        began = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
                 return await waiter
@@ -297,6 +325,9 @@ class ConnectionPool(Generic[T]):
             if slot is not None:
                 self.release(slot)
             raise
+        finally:
+            self._counters.waits += 1
+            self._counters.waited_seconds += time.monotonic() - began
 
     def _leave(self, waiter: asyncio.Future[Slot[T] | None]) -> Slot[T] | None:
         """Wait no longer; what was given meanwhile is the caller's."""
@@ -359,6 +390,7 @@ class ConnectionPool(Generic[T]):
 
     def _close(self, slot: Slot[T]) -> None:
         """Close one that is in no list any more; its place is free when the server let go of it."""
+        self._counters.closed += 1
         loop = self._loop
         if loop is None or loop.is_closed():
             # Given back by the garbage collector after the end.

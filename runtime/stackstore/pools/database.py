@@ -41,6 +41,14 @@ class Database(Protocol):
         """
         ...
 
+    def reader(self) -> AbstractAsyncContextManager[Any]:
+        """Lend a connection as `driver` does, for what keeps nobody else waiting.
+
+        Raises:
+            BackendUnavailableError: none came free, or none could be opened, in time.
+        """
+        ...
+
     async def close(self) -> None:
         """Close every connection; those lent out close when they come back."""
         ...

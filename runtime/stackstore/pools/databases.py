@@ -17,6 +17,8 @@ from stackstore.pools.database import Database
 from stackstore.pools.pooling import Group, groups, successors
 from stackstore.pools.postgres import PostgresDatabase
 from stackstore.pools.sqlite import SqliteDatabase
+from stackstore.pools.standing import State, proven_revision, state
+from stackstore.pools.stats import BackendStats, PoolStats
 from stackstore.pools.target import check, targets
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,10 @@ class Handle:
         """Lend one of the connections of the pool that serves now."""
         return self.database.driver()
 
+    def reader(self) -> AbstractAsyncContextManager[Any]:
+        """The same for a read alone."""
+        return self.database.reader()
+
     async def close(self) -> None:
         """Nothing: the pool belongs to all who share it."""
 
@@ -81,12 +87,32 @@ class Databases:
         self._of: dict[str, int] = {}
         self._handles: dict[str, Handle] = {}
         self._retired: list[PostgresDatabase] = []
+        self._watchers: list[Callable[[], None]] = []
         if found := problems(backends):
             raise ConfigError("\n".join(found))
         self._serve(backends)
 
     def __getitem__(self, backend: str) -> Handle:
         return self._handles[backend]
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call it, in the event loop, whenever `proven` may answer otherwise than before."""
+        self._watchers.append(watcher)
+
+    def names(self) -> list[str]:
+        """All backends."""
+        return list(self._served)
+
+    def proven(self, name: str) -> str | None:
+        """The revision with which a backend was reached, in its own words.
+
+        Returns:
+            Empty where its login has no revision; None: it is not known to be reached.
+        """
+        backend, pool = self._served[name], self._pools[self._of[name]]
+        if isinstance(backend, PostgresBackend) and isinstance(pool, PostgresDatabase):
+            return proven_revision(backend, pool.pool.machine)
+        return "" if isinstance(pool, SqliteDatabase) and pool.opened else None
 
     def apply(self, backends: Backends) -> None:
         """Serve this state from now on; requests under way are not disturbed.
@@ -116,9 +142,41 @@ class Databases:
             for number, pool in sorted(self._pools.items())
         ]
 
+    def pools(self) -> dict[str, PoolStats]:
+        """The numbers of each pool, by the first of its backends."""
+        return {
+            self._groups[number].members[0]: (
+                pool.pool.stats() if isinstance(pool, PostgresDatabase) else pool.stats()
+            )
+            for number, pool in sorted(self._pools.items())
+        }
+
+    def backends(self) -> list[BackendStats]:
+        """Where each backend stands; no secrets."""
+        return [
+            BackendStats(
+                name=name,
+                type=backend.type,
+                pool=self._groups[self._of[name]].members[0],
+                state=self._state(name),
+                revision=self.proven(name),
+            )
+            for name, backend in self._served.items()
+        ]
+
     async def close(self) -> None:
         """Close every pool."""
         await asyncio.gather(*(pool.close() for pool in [*self._pools.values(), *self._retired]))
+
+    def _state(self, name: str) -> State:
+        backend, pool = self._served[name], self._pools[self._of[name]]
+        if isinstance(backend, PostgresBackend) and isinstance(pool, PostgresDatabase):
+            return state(backend, pool.pool.machine)
+        return "unproven" if self.proven(name) is None else "current"
+
+    def _tell(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def _problem(self, name: str, backend: Backend) -> str:
         """Why this state of a backend can't be served; empty when it can."""
@@ -157,11 +215,17 @@ class Databases:
             if isinstance(pool, PostgresDatabase):
                 pool.pool.retire()
                 self._retired.append(pool)
+        self._tell()
 
     def _open(self, group: Group) -> PostgresDatabase | SqliteDatabase:
         if isinstance(group.backend, SqliteBackend):
-            return SqliteDatabase(group.members[0], group.backend.path)
-        return PostgresDatabase(group.members[0], group.backend.pool, on_refused=self._on_refused)
+            return SqliteDatabase(group.members[0], group.backend.path, on_opened=self._tell)
+        return PostgresDatabase(
+            group.members[0],
+            group.backend.pool,
+            on_refused=self._on_refused,
+            on_proven=self._tell,
+        )
 
     def _offer(self, pool: PostgresDatabase | SqliteDatabase, group: Group) -> None:
         if isinstance(pool, PostgresDatabase) and isinstance(group.backend, PostgresBackend):

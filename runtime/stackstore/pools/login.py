@@ -20,6 +20,9 @@ SILENCE_SECONDS = 30
 ANSWER_GRACE_SECONDS = 5.0
 """What a statement's answer may take beyond the server's own statement timeout."""
 
+OLDEST_VERSION = 13
+"""Of Postgres; docs/databases.md lists what is asked of it."""
+
 # Anything that the parameters leave open is filled from the environment and the home directory.
 _NOTHING_FROM_OUTSIDE: dict[str, object] = {
     "direct_tls": False,
@@ -27,6 +30,8 @@ _NOTHING_FROM_OUTSIDE: dict[str, object] = {
     "krbsrvname": "postgres",
     "gsslib": "gssapi",
 }
+
+_NOTHING_NAMED: dict[str, object] = {"statement_cache_size": 0}
 
 _REFUSALS = (
     asyncpg.InvalidPasswordError,
@@ -82,11 +87,17 @@ async def _connect(
             password=login.password.get_secret_value() if login.password else "",
             ssl=way or False,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            # The server's own timeout comes first, unless nothing comes from there any more.
-            command_timeout=None if timeout is None else timeout + ANSWER_GRACE_SECONDS,
+            command_timeout=_patience(target),
             server_settings=settings,
+            **(_NOTHING_NAMED if not target.names_statements else {}),
             **_NOTHING_FROM_OUTSIDE,
         )
+        version = connection.get_server_version()
+        if version.major < OLDEST_VERSION:
+            await connection.close()
+            return None, _too_old(where, version.major), False
+        if not target.names_statements:
+            _leave_sessions_alone(connection)
         _watch_for_silence(connection)
         if timeout is not None and target.pooler == "Session":
             await connection.execute(f"SET statement_timeout = {timeout * 1000}")
@@ -97,6 +108,18 @@ async def _connect(
             raise
         return None, _translated(error, where), _declined(error, way)
     return connection, None, False
+
+
+def _patience(target: Target) -> float | None:
+    """How long an answer is waited for; then the server is told to stop, and the connection goes."""
+    timeout = target.statement_timeout_seconds
+    if timeout is None:
+        return None
+    if target.pooler == "Transaction":
+        # No session is ours to set a timeout in, so this is the only one.
+        return timeout
+    # The server's own timeout comes first, unless nothing comes from there any more.
+    return timeout + ANSWER_GRACE_SECONDS
 
 
 def _declined(error: Exception, way: Attempt) -> bool:
@@ -116,6 +139,8 @@ def _translated(error: Exception, where: str) -> LoginRefusedError | Unreachable
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the server's certificate was not accepted: {error.verify_message}"
         return LoginRefusedError(f"{where}: {reason}")
+    if isinstance(error, asyncpg.ProtocolViolationError) and (said := _pooler_says(error)):
+        return LoginRefusedError(f"{where}: {said}")
     if isinstance(error, asyncpg.PostgresError):
         reason = f"{where}: {type(error).__name__} (SQLSTATE {error.sqlstate})"
         return (LoginRefusedError if isinstance(error, _REFUSALS) else UnreachableError)(reason)
@@ -128,6 +153,33 @@ def _translated(error: Exception, where: str) -> LoginRefusedError | Unreachable
         return UnreachableError(f"{where}: {type(error).__name__}{detail and f': {detail}'}")
     # Whatever it is (a host's name that can't be encoded, say): the pool must go on.
     return UnreachableError(f"{where}: {type(error).__name__}")
+
+
+def _leave_sessions_alone(connection: asyncpg.Connection) -> None:
+    """To look up a type asyncpg turns `jit` off for its session and on again: of one and another."""
+    connection._server_caps = connection._server_caps._replace(jit=False)  # noqa: SLF001 - no other way
+
+
+def _too_old(where: str, version: int) -> LoginRefusedError:
+    return LoginRefusedError(
+        f"{where}: the server is PostgreSQL {version}; {OLDEST_VERSION} is the oldest that is served, so "
+        "upgrade it"
+    )
+
+
+def _pooler_says(error: asyncpg.PostgresError) -> str | None:
+    """Why a pooler refuses a login for good; None: it may be let in another time.
+
+    pgbouncer says everything with one SQLSTATE, so its words are looked at. They aren't passed on.
+    """
+    said = str(error)
+    if "unsupported startup parameter" in said:
+        return "a pooler stands before the database; say so in pooler: Session or Transaction"
+    if any(words in said for words in ("authentication failed", "no such user")):
+        return f"the pooler refused the login (SQLSTATE {error.sqlstate})"
+    if "no such database" in said or ("database" in said and "does not exist" in said):
+        return f"the pooler knows no such database (SQLSTATE {error.sqlstate})"
+    return None
 
 
 def _watch_for_silence(connection: asyncpg.Connection) -> None:

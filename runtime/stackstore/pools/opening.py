@@ -16,6 +16,7 @@ from typing import Generic, Protocol
 
 from stackstore.credentials.machine import Machine
 from stackstore.pools.slots import Connection, LoginRefusedError, Slot, T, UnreachableError
+from stackstore.pools.stats import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Opener(Generic[T]):
         open_connection: opens one; raises LoginRefusedError or UnreachableError.
         describe: a target's name for messages (a revision), without secrets.
         on_refused: called when a login is refused.
+        on_proven: called when another login is proven than before.
+        counters: where attempts are counted.
 
     Attributes:
         machine: which login to use.
@@ -77,7 +80,10 @@ class Opener(Generic[T]):
         places: Places[T],
         open_connection: Callable[[T], Awaitable[Connection]],
         describe: Callable[[T], str],
+        *,
         on_refused: Callable[[], None],
+        on_proven: Callable[[], None],
+        counters: Counters,
     ) -> None:
         self.machine: Machine[T] = Machine()
         self.count = 0
@@ -86,6 +92,8 @@ class Opener(Generic[T]):
         self._open_connection = open_connection
         self._describe = describe
         self._on_refused = on_refused
+        self._on_proven = on_proven
+        self._counters = counters
         self._tasks: set[asyncio.Task[None]] = set()
         self._prover: asyncio.Task[None] | None = None
         self._place: asyncio.Future[None] | None = None
@@ -266,15 +274,19 @@ class Opener(Generic[T]):
                 error,
             )
             if refused:
+                self._counters.refused += 1
                 self.machine = self.machine.refused(target)
                 self._on_refused()
             else:
+                self._counters.unreachable += 1
                 self.machine = self.machine.unreachable(target)
             raise
+        self._counters.opened += 1
         self.troubles.pop(target, None)
         before = self.machine.proven
         self.machine = self.machine.accepted(target)
         if self.machine.proven != before:
             logger.info("backend %s: revision %s is proven", name, revision)
             self._places.drain()
+            self._on_proven()
         return Slot(connection, target, self._places.lifetime)

@@ -8,12 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 import asyncpg
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import URL, event
+from sqlalchemy.dialects import plugins
+from sqlalchemy.engine import CreateEnginePlugin, Engine
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlalchemy.util import await_only
 
 from stackstore.credentials.snapshot import PoolSettings
+from stackstore.errors import StackstoreError
 from stackstore.pools.connections import ConnectionPool
 from stackstore.pools.login import connect
 from stackstore.pools.slots import Slot
@@ -30,13 +34,21 @@ _FAREWELLS = (
 )
 
 
+_PLUGIN = "stackstore"
+
+
 class PostgresDatabase:
     """`Database` over one `ConnectionPool`; see `stackstore.pools.database`."""
 
     dialect: Literal["postgresql"] = "postgresql"
 
     def __init__(
-        self, name: str, settings: PoolSettings, *, on_refused: Callable[[], None] = lambda: None
+        self,
+        name: str,
+        settings: PoolSettings,
+        *,
+        on_refused: Callable[[], None] = lambda: None,
+        on_proven: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.pool: ConnectionPool[Target] = ConnectionPool(
@@ -45,6 +57,7 @@ class PostgresDatabase:
             describe=lambda target: target.login.revision or "env",
             settings=settings,
             on_refused=on_refused,
+            on_proven=on_proven,
         )
         self._engine: AsyncEngine | None = None
 
@@ -53,11 +66,15 @@ class PostgresDatabase:
         """The SQLAlchemy engine over the same connections."""
         if self._engine is None:
             lent = _LentPool(self.pool)
-            self._engine = create_async_engine(
-                "postgresql+asyncpg://", pool=lent, hide_parameters=True
+            # Looked up here and not when this module is loaded: tracing replaces the function.
+            self._engine = sqlalchemy_asyncio.create_async_engine(
+                "postgresql+asyncpg://",
+                pool=lent,
+                hide_parameters=True,
+                plugins=[_PLUGIN],
+                stackstore_on_error=self._look_at_error,
             )
             lent.dialect = self._engine.dialect
-            event.listen(self._engine.sync_engine, "handle_error", self._look_at_error)
         return self._engine
 
     @contextlib.asynccontextmanager
@@ -76,6 +93,10 @@ class PostgresDatabase:
                 slot.discard = True
             self.pool.release(slot)
 
+    def reader(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
+        """The same: here reading is no different."""
+        return self.driver()
+
     def rename(self, name: str) -> None:
         """Which backends it serves now, for messages."""
         self.name = self.pool.name = name
@@ -85,10 +106,15 @@ class PostgresDatabase:
         await self.pool.close()
 
     def _look_at_error(self, context: Any) -> None:
-        if self._is_useless_after(getattr(context.original_exception, "__cause__", None)):
+        error = context.original_exception
+        if self._is_useless_after(getattr(error, "__cause__", None)):
             context.is_disconnect = True
         # Only this connection: the others are looked at when their turn comes.
         context.invalidate_pool_on_disconnect = False
+        # Tracing writes a driver's text into its span, and it may quote the row. A cancellation's text
+        # belongs to whoever cancelled.
+        if isinstance(error, Exception) and not isinstance(error, StackstoreError):
+            error.args = (_class_and_state(error),)
 
     def _is_useless_after(self, error: BaseException | None) -> bool:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
@@ -96,6 +122,25 @@ class PostgresDatabase:
             # this connection and on all the others.
             self.pool.expire()
         return isinstance(error, _FAREWELLS)
+
+
+class ErrorsFirst(CreateEnginePlugin):
+    """Has errors looked at while the engine is made: before tracing, which adds itself afterwards."""
+
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        super().__init__(url, kwargs)
+        self._look: Callable[[Any], None] = kwargs.pop("stackstore_on_error")
+
+    def update_url(self, url: URL) -> URL:
+        """See SQLAlchemy's CreateEnginePlugin; nothing of the URL is for this one."""
+        return url
+
+    def engine_created(self, engine: Engine) -> None:
+        """See SQLAlchemy's CreateEnginePlugin."""
+        event.listen(engine, "handle_error", self._look)
+
+
+plugins.register(_PLUGIN, __name__, ErrorsFirst.__name__)
 
 
 class _LentPool(Pool):
@@ -116,7 +161,9 @@ class _LentPool(Pool):
         async def hand() -> Any:
             return slot.connection
 
-        return self.dialect.loaded_dbapi.connect(async_creator_fn=hand)
+        # What has no name can't be kept for later.
+        kept = {} if slot.target.names_statements else {"prepared_statement_cache_size": 0}
+        return self.dialect.loaded_dbapi.connect(async_creator_fn=hand, **kept)
 
     def _do_get(self) -> ConnectionPoolEntry:
         slot = await_only(self._connections.acquire())
@@ -140,3 +187,9 @@ class _LentPool(Pool):
 
     def status(self) -> str:
         return str(self._connections.status())
+
+
+def _class_and_state(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    state = getattr(cause, "sqlstate", None)
+    return type(cause).__name__ + (f" (SQLSTATE {state})" if state else "")

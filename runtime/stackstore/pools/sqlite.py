@@ -1,4 +1,4 @@
-"""A SQLite file: one connection that writes and serves hot paths, more for SQLAlchemy's reads.
+"""A SQLite file: one connection that serves hot paths, more for reads and for SQLAlchemy.
 
 SQLite has one writer at a time. WAL lets readers go on beside it; `busy_timeout` waits for writers
 of other processes; inside this process the engine's transactions take turns by `BEGIN IMMEDIATE`.
@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from stackstore.errors import BackendUnavailableError, StackstoreError
 from stackstore.pools.messages import not_ours
+from stackstore.pools.stats import Counters, PoolStats
 
 BUSY_TIMEOUT_MILLISECONDS = 10_000
 READERS = 4
+"""Most connections for reads on hot paths, and most of SQLAlchemy's."""
 
 # At DEBUG it prints every statement with its parameters, which are other people's prompts.
 logging.getLogger("aiosqlite").setLevel(logging.INFO)
@@ -67,7 +71,9 @@ class SqliteDatabase:
 
     dialect: Literal["sqlite"] = "sqlite"
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(
+        self, name: str, path: str, *, on_opened: Callable[[], None] = lambda: None
+    ) -> None:
         self.name = name
         self.path = path
         self._memory = path == ":memory:"
@@ -75,16 +81,22 @@ class SqliteDatabase:
         self._hot: aiosqlite.Connection | None = None
         self._hot_file: FileId | None = None
         self._opening = asyncio.Lock()
+        self._reading = asyncio.Semaphore(READERS)
+        # Those of `reader` that nobody has, with the file each is of.
+        self._idle: list[tuple[aiosqlite.Connection, FileId | None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._counters = Counters()
+        self._on_opened = on_opened
 
     @property
     def engine(self) -> AsyncEngine:
         """The SQLAlchemy engine over the same file (over the same connection for `:memory:`)."""
         if self._engine is None:
+            # Looked up here and not when this module is loaded: tracing replaces the function.
             if self._memory:
-                engine = create_async_engine(
+                engine = sqlalchemy_asyncio.create_async_engine(
                     "sqlite+aiosqlite://",
                     hide_parameters=True,
                     # The one connection there is, and one transaction at a time on it.
@@ -94,7 +106,7 @@ class SqliteDatabase:
                     async_creator=self._hot_connection,
                 )
             else:
-                engine = create_async_engine(
+                engine = sqlalchemy_asyncio.create_async_engine(
                     "sqlite+aiosqlite://",
                     hide_parameters=True,
                     poolclass=AsyncAdaptedQueuePool,
@@ -116,6 +128,10 @@ class SqliteDatabase:
             def _note(_connection: Any, record: Any) -> None:
                 record.info["file"] = self._file()
 
+            @event.listens_for(engine.sync_engine, "close")
+            def _count(_connection: Any, _record: Any) -> None:
+                self._counters.closed += 1
+
             @event.listens_for(engine.sync_engine, "checkout")
             def _check(_connection: Any, record: Any, _proxy: Any) -> None:
                 self._check_owner()
@@ -131,6 +147,53 @@ class SqliteDatabase:
         """Lend the file's hot connection in autocommit; several callers may share it."""
         yield await self._hot_connection()
 
+    @property
+    def opened(self) -> bool:
+        """Whether it could ever be opened."""
+        return self._counters.opened > 0
+
+    def stats(self) -> PoolStats:
+        """Numbers alone; the connection that hot paths share counts as idle."""
+        pool = None if self._engine is None else self._engine.sync_engine.pool
+        lent = pool.checkedout() if isinstance(pool, QueuePool) else 0
+        return PoolStats(
+            size=1 if self._memory else 1 + 2 * READERS,
+            max_overflow=0,
+            idle=self._counters.opened - self._counters.closed - lent,
+            lent=lent,
+            opening=0,
+            closing=0,
+            waiting=None,
+            counters=dataclasses.replace(self._counters),
+        )
+
+    @contextlib.asynccontextmanager
+    async def reader(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Lend a connection of the caller's own in autocommit, for reads on hot paths."""
+        if self._memory:
+            # The one there is, in turn with whoever writes.
+            async with self.engine.connect() as turn:
+                lent: Any = (await turn.get_raw_connection()).driver_connection
+                yield lent
+            return
+        async with self._reading:
+            self._check_owner()
+            connection, file = await self._unused()
+            finished = False
+            try:
+                yield connection
+                finished = True
+            except Exception:
+                finished = True
+                raise
+            finally:
+                # Whoever was cancelled leaves a statement behind that goes on.
+                if finished and not self._closed and not connection.in_transaction:
+                    self._idle.append((connection, file))
+                else:
+                    self._counters.closed += 1
+                    await connection.close()
+
     async def close(self) -> None:
         """Close every connection and end their threads.
 
@@ -140,11 +203,12 @@ class SqliteDatabase:
         if self._loop is not None:
             self._check_process()
         self._closed = True
+        await self._close_idle()
         if self._engine is not None:
             await self._engine.dispose()
         if self._hot is not None:
-            await self._hot.close()
-            self._hot = None
+            hot, self._hot = self._hot, None
+            await self._drop(hot)
 
     async def _hot_connection(self) -> aiosqlite.Connection:
         self._check_owner()
@@ -154,11 +218,34 @@ class SqliteDatabase:
             if self._hot is not None and self._hot_file != self._file():
                 # The file was removed or replaced: what is written to the old one is lost.
                 old, self._hot = self._hot, None
-                await old.close()
+                await self._drop(old)
             if self._hot is None:
                 self._hot = await self._connect()
                 self._hot_file = self._file()
             return self._hot
+
+    async def _drop(self, hot: aiosqlite.Connection) -> None:
+        # In memory it is the engine's too, which counts it.
+        if not self._memory:
+            self._counters.closed += 1
+        await hot.close()
+
+    async def _unused(self) -> tuple[aiosqlite.Connection, FileId | None]:
+        """A connection for `reader`, and to which file."""
+        while self._idle:
+            connection, file = self._idle.pop()
+            if file == self._file():
+                return connection, file
+            # The file was removed or replaced.
+            self._counters.closed += 1
+            await connection.close()
+        return await self._connect(), self._file()
+
+    async def _close_idle(self) -> None:
+        while self._idle:
+            connection, _ = self._idle.pop()
+            self._counters.closed += 1
+            await connection.close()
 
     async def _connect(self) -> aiosqlite.Connection:
         self._check_owner()
@@ -180,6 +267,9 @@ class SqliteDatabase:
                 f"backend {self.name!r}: {self.path}: {reason}; the directory must exist or be "
                 "creatable, and it and the file be writable by this process"
             ) from None
+        self._counters.opened += 1
+        if self._counters.opened == 1:
+            self._on_opened()
         return connection
 
     def _make_directory(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stackstore.credentials.snapshot import Login, Pooler, PostgresBackend, Tls
-from stackstore.errors import ConfigError
 from stackstore.pools.tls import attempts
 
 
@@ -20,6 +19,15 @@ class Target:
     stack_id: str
 
     @property
+    def names_statements(self) -> bool:
+        """Whether statements may be prepared under names.
+
+        A pooler in transaction mode has each transaction done on any of the server's sessions, where
+        a name means nothing, or something else.
+        """
+        return self.pooler != "Transaction"
+
+    @property
     def application_name(self) -> str:
         """How the server shows the connection (it cuts at 63 bytes)."""
         return f"stackstore:{self.login.revision or 'env'}:{self.stack_id}"
@@ -29,13 +37,8 @@ def check(backend: PostgresBackend) -> None:
     """See that it can be had.
 
     Raises:
-        ConfigError: it can't: a pooler that is not supported, or a CA that is none.
+        ConfigError: it can't: the CA is none.
     """
-    if backend.pooler == "Transaction":
-        raise ConfigError(
-            "pooler 'Transaction' is not supported yet: statements are prepared and sessions have "
-            "settings; use 'Session' or connect to the database itself"
-        )
     attempts(backend.tls)
 
 

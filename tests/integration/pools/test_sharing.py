@@ -131,14 +131,8 @@ async def test_messages_name_those_who_are_there(database, databases):
             ),
             r"tls\.ca: not a PEM",
         ),
-        (
-            lambda database: backend(database, "kv_postgres").model_copy(
-                update={"pooler": "Transaction"}
-            ),
-            "not supported",
-        ),
     ],
-    ids=["family", "engine", "gone", "ca", "pooler"],
+    ids=["family", "engine", "gone", "ca"],
 )
 async def test_one_that_cannot_follow_stays_and_the_others_follow(
     database, databases, caplog, change, told
