@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
 
+from stackstore.access import acting_as
 from stackstore.sql import SqlStore
 from stackstore.stores.queue import TableSink, WriteQueue
 from tests.integration.sql.conftest import (
@@ -19,7 +21,7 @@ from tests.integration.sql.conftest import (
     postgres_place,
     sqlite_place,
 )
-from tests.integration.stores.worker import SCHEMA
+from tests.integration.stores.worker import OWN, tables_of, user
 
 __all__ = [
     "engine",
@@ -30,6 +32,14 @@ __all__ = [
     "sqlite_place",
     "use",
 ]
+
+
+as_user = user
+
+
+def deleting(record):
+    """The record that deletes what this one writes, as its user."""
+    return record._replace(payload=record.payload.owner, deletes=True)
 
 
 class Queue:
@@ -45,14 +55,27 @@ class Queue:
     def stats(self):
         return self.queue.stats()
 
+    def record(self, row, *, user="u", **options):
+        with acting_as(as_user(user)):
+            return self.sink.upsert(row, **options)
+
+    def person(self, user="u"):
+        with acting_as(as_user(user)):
+            return self.sink.person()
+
     async def put(self, name, value=0, *, user="u", within=10.0, size=None):
-        record = self.sink.upsert(user, {"id": name, "n": value, "body": {"text": name}})
+        record = self.record({"id": name, "n": value, "body": {"text": name}}, user=user)
         if size is not None:
             record = record._replace(size=size)
         await self.queue.put(record, asyncio.get_running_loop().time() + within)
 
+    async def deletion(self, name, *, user="u"):
+        with acting_as(as_user(user)):
+            return await self.sink.deletion({"id": name})
+
     async def delete(self, name, *, user="u"):
-        record = self.sink.delete(user, {"id": name})
+        """Delete one's own row, be it written yet or not."""
+        record = deleting(self.record({"id": name}, user=user))
         await self.queue.put(record, asyncio.get_running_loop().time() + 10)
 
     async def flush(self, within=30.0):
@@ -61,6 +84,13 @@ class Queue:
     async def rows(self):
         page = await self.store.fetch_all("t", order_by="id")
         return {row["id"]: row["n"] for row in page.data}
+
+    async def owned(self):
+        """Each row's person and id, and its n, past everything."""
+        found = await self.place.sql(
+            "SELECT o.identity, t.id, t.n FROM @t t JOIN @owners o ON o.owner_id = t.owner_id"
+        )
+        return {(*json.loads(identity)[:2], key): n for identity, key, n in found}
 
     async def letters(self):
         return await self.place.sql(
@@ -76,11 +106,14 @@ async def use():
     """Make queues that end with the test: `await use(place, **options)`."""
     made = []
 
-    async def make(place: Place, *, store=None, table=True, pool=None, **options) -> Queue:
+    async def make(
+        place: Place, *, store=None, table=True, pool=None, policy=OWN, access=None, **options
+    ) -> Queue:
         store = store or place.store(**(pool or {}))
+        tables = tables_of(store, policy, **(access or {}))
         if table:
-            await store.create_table("t", SCHEMA)
-        sink = TableSink(store, "t")
+            await tables.ready()
+        sink = TableSink(tables, "t")
         if isinstance(options.get("journal"), str):
             options["journal"] = Path(options["journal"])
         queue = WriteQueue(sink, **{"name": "inference", **options})
@@ -96,7 +129,7 @@ async def use():
 
 @contextlib.asynccontextmanager
 async def locked(place):
-    """Nobody can write to table t meanwhile; reads on SQLite go on."""
+    """Nobody can write to table t meanwhile; reads go on."""
     if place.dialect == "sqlite":
         import sqlite3
 
@@ -110,7 +143,7 @@ async def locked(place):
         holder = await place.server.connect(str(place.address["database"]))
         try:
             async with holder.transaction():
-                await holder.execute("LOCK TABLE stackstore.t IN ACCESS EXCLUSIVE MODE")
+                await holder.execute("LOCK TABLE stackstore.t IN EXCLUSIVE MODE")
                 yield
         finally:
             await holder.close()

@@ -28,7 +28,7 @@ def contents(directory):
     for path in sorted(directory.glob("*.journal")):
         with contextlib.closing(sqlite3.connect(path)) as past:
             found += [
-                json.loads(head)[1][0]
+                json.loads(head)[1][1]
                 for (head,) in past.execute("SELECT head FROM records ORDER BY sequence")
             ]
     return found
@@ -103,7 +103,7 @@ async def test_the_next_process_writes_what_is_left(place, use, tmp_path, writer
     assert "gone" in await first.rows()
     second = await use(place, journal=directory, writers=writers)
     assert second.stats.replayed == 102
-    assert await second.queue.wait_for("bob", asyncio.get_running_loop().time() + 10)
+    assert await second.queue.wait_for(second.person("bob"), asyncio.get_running_loop().time() + 10)
     await second.flush()
     expected = {f"{n:03}": n for n in range(100)} | {"changed": 2, "old": 1}
     assert await second.rows() == expected
@@ -129,11 +129,12 @@ async def test_what_is_written_already_is_not_written_again(place, use, tmp_path
         await crash(first)
     assert len(contents(directory)) == 41
     await place.sql("DELETE FROM @t WHERE id < '20'")
-    await place.sql("UPDATE @t SET n = -1 WHERE id >= '20'")
+    await place.sql("UPDATE @t SET n = -1 WHERE id BETWEEN '20' AND '39'")
     second = await use(place, journal=directory, writers=3)
     assert second.stats.replayed == 41
     await second.flush()
-    assert second.stats.written == 1
+    # The attempt under way when it died may have come through.
+    assert second.stats.written <= 1
     assert await second.rows() == {f"{n}": -1 for n in range(20, 40)} | {"unwritten": 7}
 
 
@@ -194,7 +195,7 @@ async def test_the_database_is_down_while_a_journal_is_taken_over(own_postgres, 
     await second.put("b", 2)
     assert not await second.queue.flush(asyncio.get_running_loop().time() + 0.3)
     remains = await second.queue.shutdown(0.2)
-    assert sorted(remains.unwritten) == [("a",), ("a",), ("b",)]
+    assert sorted(key for _, key in remains.unwritten) == ["a", "a", "b"]
     assert (remains.unknown, remains.journaled) == ((), True)
     await asyncio.to_thread(server.start_again)
     third = await use(place, store=store, journal=directory)
@@ -249,7 +250,7 @@ async def test_the_disk_of_the_journal_is_full(sqlite_place, use, tmp_path):
             for number in range(40):
                 row = {"id": f"{number:02}", "note": "x" * 20_000}
                 try:
-                    await each.queue.put(each.sink.upsert("u", row), loop.time() + 5)
+                    await each.queue.put(each.record(row), loop.time() + 5)
                     stored.add(f"{number:02}")
                 except BackendUnavailableError as error:
                     refused += 1
@@ -278,7 +279,7 @@ async def test_a_full_disk_is_named_and_written_rows_still_leave(sqlite_place, u
             BackendUnavailableError, match=r"the disk is full; make room \(SQLITE_FULL\)"
         ):
             await each.queue.put(
-                each.sink.upsert("u", {"id": "b", "note": "x" * 200_000}),
+                each.record({"id": "b", "note": "x" * 200_000}),
                 asyncio.get_running_loop().time() + 5,
             )
     await each.flush()
@@ -314,7 +315,8 @@ async def test_a_journal_that_cannot_be_read_is_named(sqlite_place, use, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "row", [(1, '["s",["a"],"u"]', 1, b"c4n4ry"), (1, "c4n4ry", 1, None), (1, '["s"]', 1, None)]
+    "row",
+    [(1, '["s",["a"],"u",false]', 1, b"c4n4ry"), (1, "c4n4ry", 1, b"[]"), (1, '["s"]', 1, b"[]")],
 )
 async def test_a_record_that_cannot_be_read_is_not_quoted(sqlite_place, use, tmp_path, row):
     _, own = adopt(tmp_path, "inference")
@@ -384,17 +386,20 @@ async def test_names_that_text_cannot_hold_survive(sqlite_place, use, tmp_path):
     moment = datetime(2025, 1, 2, tzinfo=UTC)
     row = {"id": "é", "n": 2**62, "body": {"a": "\0\ud800"}, "note": None, "at": moment, "x": float("-inf")}  # fmt: skip
     async with locked(sqlite_place):
-        record = each.sink.upsert("u\ud800\0", row, shard="\ud801\0")
+        record = each.record(row, user="u\ud800\0", shard="\ud801\0")
         await each.queue.put(record, asyncio.get_running_loop().time() + 5)
         await crash(each)
     second = await use(sqlite_place, journal=tmp_path)
-    assert await second.queue.wait_for("u\ud800\0", asyncio.get_running_loop().time() + 10)
-    assert await second.store.fetch_one("t", {"id": "é"}) == row
+    assert await second.queue.wait_for(
+        second.person("u\ud800\0"), asyncio.get_running_loop().time() + 10
+    )
+    found = await second.store.fetch_one("t", {"id": "é"})
+    assert {name: found[name] for name in row} == row
 
 
 async def test_what_cannot_be_written_down_is_refused_at_once(sqlite_place, use, tmp_path):
     each = await use(sqlite_place, journal=tmp_path)
-    record = each.sink.upsert("u", {"id": "a", "note": b"bytes"})
+    record = each.record({"id": "a", "note": b"bytes"})
     with pytest.raises(InvalidArgumentError, match="can't be written down"):
         await each.queue.put(record, asyncio.get_running_loop().time() + 5)
     assert (each.stats.rows, each.stats.bytes) == (0, 0)
@@ -403,7 +408,7 @@ async def test_what_cannot_be_written_down_is_refused_at_once(sqlite_place, use,
 def test_numbers_are_never_used_again(tmp_path):
     """Also not after all records left: a mark would cover a new one."""
     _, own = adopt(tmp_path, "q")
-    kept = Kept.of(Record("s", ("a",), "u", 1, None), None)
+    kept = Kept.of(Record("s", ("u", "a"), "u", 1, None), b"{}")
     assert own.commit([kept, kept], []) == 1
     assert own.commit([], [1, 2]) == 3
     own.close()
@@ -427,14 +432,14 @@ async def test_a_group_that_fails_leaves_the_next_one_its_chance(tmp_path):
     loop = asyncio.get_running_loop()
     answers = [loop.create_future() for _ in range(3)]
     for answer in answers:
-        journal.append(record, Kept.of(record, None), answer)
+        journal.append(record, Kept.of(record, b"{}"), answer)
     ended = await asyncio.gather(*answers, return_exceptions=True)
     assert len({id(error) for error in ended}) == 3
     assert all("read-only" in str(error) for error in ended)
     assert (kept, lost) == ([], [record] * 3)
     own._open.execute("PRAGMA query_only = OFF")
     answer = loop.create_future()
-    journal.append(record, Kept.of(record, None), answer)
+    journal.append(record, Kept.of(record, b"{}"), answer)
     await answer
     assert kept == [1]
     own._open.execute("PRAGMA query_only = ON")

@@ -12,9 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
+from stackstore.access import AuthorizedSqlStore, Tenancy, User, acting_as
 from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
 from stackstore.stores.queue import TableSink, WriteQueue
+from stackstore.stores.tables import StoreTables, TableDefinition
 from tests.integration.sql.worker import postgres_pool
 
 SCHEMA = {
@@ -25,6 +27,24 @@ SCHEMA = {
     "at": ColumnType.DATETIME,
     "x": ColumnType.FLOAT,
 }
+
+
+OWN = [{"permit": {"actions": ["create", "read", "update", "delete"]}, "when": "user is owner"}]
+"""Everybody his own; but what is deleted by whom depends on the policy of the moment."""
+
+
+def user(name):
+    """`name` or `tenant/name`, with roles behind a colon."""
+    who, _, roles = name.partition(":")
+    tenant, _, principal = who.rpartition("/")
+    return User(principal, {"roles": roles.split(",")} if roles else {}, tenant or "one")
+
+
+def tables_of(sql, policy=OWN, **settings):
+    """An authorized store with table t, made when it is first used."""
+    settings = {"tenancy": Tenancy("multi"), **settings}
+    store = AuthorizedSqlStore(sql, policy, **settings)
+    return StoreTables(store, [TableDefinition("t", SCHEMA)])
 
 
 def say(**what) -> None:
@@ -38,13 +58,12 @@ async def main(task) -> None:
         if "path" in address
         else postgres_pool(address)
     )
-    store = SqlStore(pool)
+    tables = tables_of(SqlStore(pool), task.get("policy", OWN))
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    await store.create_table("t", SCHEMA)
-    sink = TableSink(store, "t")
-    await sink.create()
+    sink = TableSink(tables, "t")
+    await tables.ready()
     journal = Path(task["journal"]) if task.get("journal") else None
     queue = WriteQueue(sink, name="inference", max_rows=50_000, writers=task.get("writers", 4), journal=journal)  # fmt: skip
     await queue.start()
@@ -55,21 +74,26 @@ async def main(task) -> None:
         sys.stdin.readline()
 
         async def produce(number) -> None:
-            for place in range(number, count, producers):
-                row = {"id": f"{first + place:06d}", "n": place, "body": {"text": "é" * 20}}
-                await queue.put(sink.upsert(f"u{number % 7}", row), loop.time() + 60)
+            with acting_as(user(f"u{number % 7}")):
+                for place in range(number, count, producers):
+                    row = {"id": f"{first + place:06d}", "n": place, "body": {"text": "é" * 20}}
+                    await queue.put(sink.upsert(row), loop.time() + 60)
 
         await asyncio.gather(*(produce(number) for number in range(producers)))
-        for place in range(task.get("deletes", 0)):
-            await queue.put(sink.delete("u", {"id": f"{first + place:06d}"}), loop.time() + 60)
         say(acknowledged=queue.stats().acknowledged, written=queue.stats().written)
+    for name, key in task.get("deletes", ()):
+        with acting_as(user(name)):
+            record = await sink.deletion({"id": key})
+            await queue.put(record, loop.time() + 60)
+    if "deletes" in task:
+        say(deleted=len(task["deletes"]))
     if task.get("drain"):
         say(drained=await queue.flush(loop.time() + 60))
     await ended.wait()
     remains = await queue.shutdown(task.get("grace", 20))
     say(
-        unwritten=[identity[0] for identity in remains.unwritten],
-        unknown=[identity[0] for identity in remains.unknown],
+        unwritten=[key for _, key in remains.unwritten],
+        unknown=[key for _, key in remains.unknown],
         journaled=remains.journaled,
     )
     await pool.close()

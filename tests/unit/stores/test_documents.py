@@ -57,7 +57,9 @@ def _loop() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": float("nan")}, {"n": float("-inf")}, {"o": object()}, _loop()], ids=str
+    "wrong",
+    [{"n": float("nan")}, {"n": float("-inf")}, {"o": object()}, _loop()],
+    ids=["NaN", "infinity", "an object", "a loop"],
 )
 def test_what_is_no_json_is_refused_without_being_quoted(wrong):
     with pytest.raises(InvalidArgumentError, match="a completion can't be written as JSON") as told:
@@ -68,3 +70,15 @@ def test_what_is_no_json_is_refused_without_being_quoted(wrong):
 def test_a_list_is_no_document():
     with pytest.raises(InvalidArgumentError, match="is a model or a mapping, not a list"):
         documents.plain("a document", [])
+
+
+def test_many_are_written_as_each_one_is():
+    given = [{"a": "é"}, Choice(index=3), {"half": "\ud800"}, {"word": "NaN Infinity"}]
+    assert documents.texts("an item", given) == [documents.text("an item", one) for one in given]
+    assert documents.texts("an item", []) == []
+
+
+@pytest.mark.parametrize("wrong", [{"a": float("nan")}, {"a": object()}, "text", [1], 5, None])
+def test_one_that_is_no_document_refuses_all(wrong):
+    with pytest.raises(InvalidArgumentError, match="an item"):
+        documents.texts("an item", [{"a": 1}, wrong])

@@ -42,15 +42,24 @@ def test_marks_of_any_number_of_writers_cover():
 
 
 def test_the_newest_of_each_identity_is_left():
-    records = [Record("s", (name,), "u", 1, payload) for name, payload in
-               [("a", 1), ("b", 2), ("a", None), ("b", 3)]]  # fmt: skip
+    records = [Record("s", (who, name), "u", 1, payload) for who, name, payload in
+               [("u", "a", 1), ("u", "b", 2), ("u", "a", 4), ("u", "b", 3), ("v", "b", 5)]]  # fmt: skip
     batch = [Entry("q", n, record, n, 0.0) for n, record in enumerate(records)]
-    assert folded(batch) == [records[2], records[3]]
+    assert folded(batch) == [records[2], records[3], records[4]]
     assert folded(batch[:1]) == [records[0]]
 
 
+def test_deletes_of_one_row_are_all_left():
+    """Each may be refused when it is written, and the others not."""
+    batch = [
+        Entry("q", n, Record("s", ("u", "a"), user, 1, None, deletes=True), n, 0.0)
+        for n, user in enumerate("uvu")
+    ]
+    assert folded(batch) == [entry.record for entry in batch]
+
+
 def test_a_name_fits_any_log():
-    assert named(("a\0\n\ud800é", 5)) == '["a\\u0000\\n\\ud800\\u00e9",5]'
+    assert named(("whose", "a\0\n\ud800é", 5)) == '["a\\u0000\\n\\ud800\\u00e9",5]'
 
 
 @pytest.mark.parametrize(

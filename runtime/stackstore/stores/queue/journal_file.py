@@ -32,24 +32,26 @@ class Kept(NamedTuple):
     """A record as a journal has it.
 
     Attributes:
-        head: shard, identity and user, as JSON: it escapes what SQLite's text can't hold.
+        head: shard, identity, user and whether it deletes, as JSON: it escapes what SQLite's text
+            can't hold.
         size: the record's.
-        payload: the sink's bytes; None: a delete.
+        payload: the sink's bytes.
     """
 
     head: str
     size: int
-    payload: bytes | None
+    payload: bytes
 
     @classmethod
-    def of(cls, record: Record, dumped: bytes | None) -> Kept:
+    def of(cls, record: Record, dumped: bytes) -> Kept:
         """Write a record down."""
-        return cls(json.dumps([record.shard, record.identity, record.user]), record.size, dumped)
+        head = json.dumps([record.shard, record.identity, record.user, record.deletes])
+        return cls(head, record.size, dumped)
 
     def record(self, payload: Any) -> Record:
         """The way back, with the payload that the sink made of its bytes."""
-        shard, identity, user = json.loads(self.head)
-        return Record(shard, tuple(identity), user, self.size, payload)
+        shard, identity, user, deletes = json.loads(self.head)
+        return Record(shard, tuple(identity), user, self.size, payload, deletes)
 
 
 class JournalFile:
@@ -88,7 +90,7 @@ class JournalFile:
                     "BEGIN IMMEDIATE;"
                     # AUTOINCREMENT: a number is never used again, or a mark would cover a new record.
                     "CREATE TABLE IF NOT EXISTS records (sequence INTEGER PRIMARY KEY AUTOINCREMENT, "
-                    "head TEXT NOT NULL, size INTEGER NOT NULL, payload BLOB);"
+                    "head TEXT NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL);"
                     f"PRAGMA application_id = {_APPLICATION_ID};"
                     f"PRAGMA user_version = {_VERSION};"
                     "COMMIT;"

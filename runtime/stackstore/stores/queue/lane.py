@@ -49,14 +49,26 @@ class Lane:
         self._entries.append(entry)
 
     def take(self) -> list[Entry]:
-        """What to write next, all of one queue; it stays here until `written`. Empty: nothing waits."""
+        """What to write next; it stays here until `written`. Empty: nothing waits.
+
+        All of it is of one queue, and either writes or deletes.
+        """
+        if not self._entries:
+            self._taken = 0
+            return []
         most = max(1, self._suspects // 2) if self._suspects else self._limit
+        head = self._entries[0]
+        queue, deletes = head.queue, head.record.deletes
         taken: list[Entry] = []
         size = 0
         for entry in self._entries:
-            size += entry.record.size
+            record = entry.record
+            size += record.size
             if taken and (
-                len(taken) >= most or size > self._most_bytes or entry.queue != taken[0].queue
+                size > self._most_bytes
+                or len(taken) >= most
+                or entry.queue != queue
+                or record.deletes != deletes
             ):
                 break
             taken.append(entry)

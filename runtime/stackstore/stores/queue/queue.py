@@ -49,7 +49,7 @@ class WriteQueue:
         sink: where records go.
         name: for logs, and for the journal's files; queues that share a directory have different
             ones, and one store has the same one in every process.
-        writers: how many write at the same time; records of one shard are written by one.
+        writers: how many write at the same time, at most; records of one shard are written by one.
         max_rows: most records in the queue, those under way included.
         max_bytes: most bytes of them, by their own account.
         journal: a directory on a volume; records are acknowledged when they are on its disk.
@@ -84,7 +84,7 @@ class WriteQueue:
         self._ledger = Ledger()
         self._counters = Counters()
         self._door = Door(name, self._gate, self._counters, self._enter)
-        self._lanes = [Lane(batch_rows, batch_bytes) for _ in range(writers)]
+        self._lanes = [Lane(batch_rows, batch_bytes) for _ in range(sink.lanes(writers))]
         self._writers: list[Writer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
@@ -162,21 +162,20 @@ class WriteQueue:
             InvalidArgumentError: it is larger than the queue, or the journal can't hold it.
         """
         self._check_open()
-        if record.size > self._gate.max_bytes:
+        gate = self._gate
+        if record.size > gate.max_bytes:
             raise InvalidArgumentError(
                 f"queue {self.name}: the record has {record.size} bytes and the whole queue takes "
-                f"{self._gate.max_bytes}; raise its bound of bytes"
+                f"{gate.max_bytes}; raise its bound of bytes"
             )
-        kept = None
-        if self._journal is not None:
-            payload = record.payload
-            kept = Kept.of(record, None if payload is None else self._sink.dump(payload))
-        has_room = self._gate.enter(record.size)
-        if has_room and kept is None:
-            self._add(self._id, self._number(), record)
+        if self._journal is None:
+            if gate.enter(record.size):
+                self._add(self._id, self._number(), record)
+            else:
+                await self._door.wait(self._caller(record, None), deadline)
         else:
-            caller = Caller(record, kept, self._loop_here().create_future())
-            if has_room:
+            caller = self._caller(record, Kept.of(record, self._sink.dump(record.payload)))
+            if gate.enter(record.size):
                 self._enter(caller)
                 await caller.answer
             else:
@@ -243,6 +242,9 @@ class WriteQueue:
         return self._remains
 
     # -- inside: coming in
+
+    def _caller(self, record: Record, kept: Kept | None) -> Caller:
+        return Caller(record, kept, self._loop_here().create_future())
 
     def _number(self) -> int:
         self._sequence += 1

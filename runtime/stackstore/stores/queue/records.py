@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 Identity: TypeAlias = tuple[str | int, ...]
-"""What makes two records one row, for instance the values of the primary key."""
+"""What makes two records one row: whose it is, then the values of its key."""
 
 
 class Record(NamedTuple):
@@ -18,10 +18,11 @@ class Record(NamedTuple):
     Attributes:
         shard: records of one shard are written in the order in which they came. All records of one
             identity have the same shard.
-        identity: of several records of one identity, the newest counts.
+        identity: of several writes of one identity, the newest counts.
         user: on whose behalf it is, as it was when the record was made.
         size: bytes it takes, for the queue's bound.
-        payload: what to write, as the sink understands it; None: delete.
+        payload: what to write or delete, as the sink understands it.
+        deletes: it deletes.
     """
 
     shard: str
@@ -29,6 +30,7 @@ class Record(NamedTuple):
     user: str
     size: int
     payload: Any
+    deletes: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -81,15 +83,20 @@ def lane_of(shard: str, writers: int) -> int:
 
 
 def folded(batch: Sequence[Entry]) -> list[Record]:
-    """The newest record of each identity."""
-    if len(batch) == 1:
-        return [batch[0].record]
-    return list({entry.record.identity: entry.record for entry in batch}.values())
+    """The newest write of each identity. Deletes stay: the newest may be refused, and the others not.
+
+    Args:
+        batch: at least one; all of them write, or all of them delete.
+    """
+    records = [entry.record for entry in batch]
+    if records[0].deletes:
+        return records
+    return list({record.identity: record for record in records}.values())
 
 
 def named(identity: Identity) -> str:
-    """An identity as text that fits any log and column."""
-    return json.dumps(identity, separators=(",", ":"))
+    """An identity's key as text that fits any log and column; whose it is stays out of logs."""
+    return json.dumps(identity[1:], separators=(",", ":"))
 
 
 def covered(shard: str, sequence: int, marks: Sequence[Mark]) -> bool:

@@ -59,8 +59,7 @@ class Replay:
     def _read(self, journal: JournalFile, kept: Kept) -> Record:
         failure: BackendUnavailableError
         try:
-            payload = None if kept.payload is None else self._sink.load(kept.payload)
-            return kept.record(payload)
+            return kept.record(self._sink.load(kept.payload))
         except (ValueError, TypeError, AttributeError) as error:
             failure = trouble(journal.path, error)
         # Raised out here: what can't be read is quoted in the error that says so.

@@ -20,8 +20,11 @@ class Sink(Protocol):
     exception that is not ours, means that the records can't be written as they are.
     """
 
+    def lanes(self, writers: int) -> int:
+        """How many of so many writers are of use."""
+
     async def write(self, records: Sequence[Record], mark: Mark) -> int | None:
-        """Write records, at most one of each identity. None at all: look how far the lane is."""
+        """Write records, at most one of each identity, or delete. None: look how far the lane is."""
 
     async def set_aside(
         self, entry: Entry, reason: str, mark: Mark, *, with_payload: bool = True

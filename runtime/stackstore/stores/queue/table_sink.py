@@ -1,25 +1,33 @@
-"""A sink for a table of a SqlStore: rows are upserted or deleted by the primary key."""
+"""A sink for a table whose rows have owners: rows are written and deleted as who asked for it."""
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, TextClause, bindparam, delete, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stackstore.errors import BackendUnavailableError
-from stackstore.schema import qualified
-from stackstore.sql import SqlStore, statements
-from stackstore.sql.operations import write_rows
+from stackstore.access.deferred import Stamps
+from stackstore.access.owners import Owner
+from stackstore.access.tables import OWNER_ID, OWNER_KEY
+from stackstore.errors import BackendUnavailableError, StoreError
+from stackstore.sql.ordering import OrderBy
 from stackstore.sql.runner import T, Work
 from stackstore.sql.tables import Row
-from stackstore.stores.queue.records import Entry, Identity, Mark, Record, named
-from stackstore.stores.queue.rows import Rows, shard_of
-from stackstore.stores.queue.tables import DEAD_LETTERS, MARKS, QUEUES
+from stackstore.stores.queue.marking import (
+    Marking,
+    OtherDatabaseError,
+    Step,
+    on_postgres,
+    on_sqlite,
+)
+from stackstore.stores.queue.records import Entry, Mark, Record, named
+from stackstore.stores.queue.rows import Rows, Waiting, shard_of
+from stackstore.stores.queue.tables import QUEUES
+from stackstore.stores.tables import StoreTables
 
 KEEP_SECONDS = 86_400
 """How long the marks of a queue without a journal outlive their last use."""
@@ -27,103 +35,140 @@ KEEP_SECONDS = 86_400
 DELETE_BYTES = 500
 """About what a record takes that deletes."""
 
-DELETES = 500
-"""Most keys of one DELETE."""
+_MOVES = 3
+"""How often a write begins again because the database turned out to be another one."""
+
+_NOBODY = Stamps({}, 0, "")
 
 
 class TableSink:
-    """Writes to one table. A record's identity is its primary key, in the key's order.
+    """Writes to one table, each row as the user who put it.
+
+    A record's identity is the person whose row it is (`Owner.person`) and the primary key. A row
+    that its own user writes again is replaced, the attributes that he had included.
 
     Args:
-        store: knows the table (`create_table`).
+        tables: the store's, with this one among them; its ids are unique per owner.
         table: its name.
+        order_by: of several owners' rows of one key, which goes first to be deleted, after the
+            user's own: as the store's reads have it.
+
+    Raises:
+        InvalidArgumentError: the table's ids are not unique per owner.
     """
 
-    def __init__(self, store: SqlStore, table: str) -> None:
-        self._store = store
+    def __init__(self, tables: StoreTables, table: str, *, order_by: OrderBy | None = None) -> None:
+        tables.include(QUEUES)
+        self._tables = tables
         self._name = table
-        self._encoder: Rows | None = None
-        self._making: asyncio.Future[None] | None = None
-        marks = qualified(store.dialect, MARKS)
-        letters = qualified(store.dialect, DEAD_LETTERS)
-        self._move = _statement(
-            f"INSERT INTO {marks} AS held (queue, writers, lane, sequence, durable, touched) "  # noqa: S608 - our own name
-            "VALUES (:queue, :writers, :lane, :sequence, :durable, :touched) "
-            "ON CONFLICT (queue, writers, lane) DO UPDATE "
-            "SET sequence = excluded.sequence, touched = excluded.touched "
-            "WHERE held.sequence = :previous"
-        )
-        self._look = _statement(
-            f"SELECT sequence FROM {marks} "  # noqa: S608 - likewise
-            "WHERE queue = :queue AND writers = :writers AND lane = :lane"
-        )
-        self._all = _statement(f"SELECT writers, lane, sequence FROM {marks} WHERE queue = :queue")  # noqa: S608 - likewise
-        self._forget = _statement(f"DELETE FROM {marks} WHERE queue = :queue")  # noqa: S608 - likewise
-        self._tidy = _statement(f"DELETE FROM {marks} WHERE NOT durable AND touched < :edge")  # noqa: S608 - likewise
-        self._letter = _statement(
-            f"INSERT INTO {letters} (queue, sequence, name, identity, owner, reason, deletes, "  # noqa: S608 - likewise
-            "payload, created) VALUES (:queue, :sequence, :name, :identity, :owner, :reason, "
-            ":deletes, :payload, :created)"
-        )
-
-    async def create(self) -> None:
-        """Make the tables of all queues now, rather than at the first write.
-
-        Raises:
-            BackendUnavailableError: the database can't do it now.
-        """
-        await self._ready()
+        self._order_by = order_by
+        self._sql = tables.store.unguarded
+        self._deferred = tables.store.deferred(table)
+        self._marking = Marking(self._sql.dialect)
+        self._known = self._look()
 
     # -- making records
 
-    def upsert(self, user: str, row: Mapping[str, Any], *, shard: str | None = None) -> Record:
-        """A record that writes a whole row; columns that aren't given get their defaults.
+    def upsert(self, row: Mapping[str, Any], *, shard: str | None = None) -> Record:
+        """A record that writes a whole row as the current user's; what isn't given gets its default.
 
-        JSON is written down here, once, so what isn't JSON is refused at once. Other values are
+        That he may create it is seen here and now, without the database. JSON is written down here,
+        once, so what isn't JSON is refused at once; `JsonText` goes as it is. Other values are
         looked at when they are written.
 
         Args:
-            user: on whose behalf.
             row: columns and values.
-            shard: what keeps its order; by default the row.
+            shard: what keeps its order; by default the key, whosever the row is.
 
         Raises:
-            InvalidArgumentError: the key is incomplete, or a value isn't JSON where it has to be.
+            AccessDeniedError: the user may not create it, or there is no user.
+            InvalidArgumentError: the key is incomplete, there is no such column, or a value isn't
+                JSON where it has to be.
+        """
+        rows = self._known
+        if row.keys() != rows.names:
+            # Of the table as it is now; a column may have been added.
+            rows = self._rows
+            row = rows.whole(row)
+        key = rows.identity(row)
+        owner = self._deferred.creator(row)
+        waiting, size = rows.packed(owner, row)
+        person = owner.person
+        return Record(shard or shard_of(key), (person, *key), person, size, waiting)
+
+    async def deletion(self, key: Mapping[str, Any], *, shard: str | None = None) -> Record | None:
+        """A record that deletes a row as the current user: one that is in the database.
+
+        Of several owners' rows, his own goes first. When it is written, that he may delete it is
+        looked at again, and if he may not it does nothing.
+
+        Args:
+            key: the primary key.
+            shard: that of the writes to this row.
+
+        Returns:
+            None: there is no such row that he may delete.
+
+        Raises:
+            AccessDeniedError: there is no user.
+            InvalidArgumentError: the key is incomplete or impossible.
+            BackendUnavailableError: the database can't do it now.
         """
         rows = self._rows
-        identity = rows.identity(row)
-        payload, size = rows.packed(row)
-        return Record(shard or shard_of(identity), identity, user, size, payload)
+        identity = rows.identity(key)
+        owner = self._deferred.asker()
+        await self._ready()
+        person = await self._deferred.whose(
+            dict(zip(rows.key, identity, strict=True)), self._order_by
+        )
+        if person is None:
+            return None
+        return Record(
+            shard or shard_of(identity),
+            (person, *identity),
+            owner.person,
+            DELETE_BYTES,
+            owner,
+            deletes=True,
+        )
 
-    def delete(self, user: str, key: Mapping[str, Any], *, shard: str | None = None) -> Record:
-        """A record that deletes a row, if it is there.
+    def person(self) -> str:
+        """The current user as records have him, to wait for what he put.
 
         Raises:
-            InvalidArgumentError: the key is incomplete.
+            AccessDeniedError: there is no user.
         """
-        identity = self._rows.identity(key)
-        return Record(shard or shard_of(identity), identity, user, DELETE_BYTES, None)
+        return self._deferred.asker().person
 
     # -- a sink
 
+    def lanes(self, writers: int) -> int:
+        """One on SQLite, which has one writer at a time: several would share its turns, and rows."""
+        return writers if self._sql.dialect == "postgresql" else 1
+
     async def write(self, records: Sequence[Record], mark: Mark) -> int | None:
-        """Upsert and delete, with the mark."""
-        encoder = self._rows
-        table = encoder.table
-        rows = [encoder.whole(one.payload) for one in records if one.payload is not None]
-        keys = [self._key(one.identity) for one in records if one.payload is None]
-        changed = [column for column in table.columns if column not in table.primary_key]
-        upsert = statements.upsert(table, changed)
-        columns = [table.core.c[column] for column in table.primary_key]
-
-        async def write(connection: AsyncConnection) -> None:
-            if rows:
-                await write_rows(connection, table, rows, upsert)
-            for start in range(0, len(keys), DELETES):
-                some = keys[start : start + DELETES]
-                await connection.execute(delete(table.core).where(tuple_(*columns).in_(some)))
-
-        return await self._marked(mark, write)
+        """Upsert, or delete, with the mark."""
+        if not records:
+            return await self._marked(mark, self._marking.alone, ())
+        if records[0].deletes:
+            return await self._delete(records, mark)
+        rows = self._rows
+        waiting: list[Waiting] = [record.payload for record in records]
+        columns = rows.columnwise(waiting)
+        # By what they are in memory: to compare them costs more, and nearly all of one are the same.
+        owners = {id(one.owner): one.owner for one in waiting}
+        for _ in range(_MOVES):
+            stamps = await self._stamps(owners.values())
+            stamp = {place: stamps.of[owner] for place, owner in owners.items()}
+            interned = [stamp[id(one.owner)] for one in waiting]
+            stamped = [[one.id for one in interned], *columns, [one.key for one in interned]]
+            try:
+                return await self._marked(mark, self._upsert, self._in_order(stamped), stamps)
+            except OtherDatabaseError:
+                self._deferred.forget()
+        raise BackendUnavailableError(
+            f"table {self._name!r}: the database changes to another one all the time; nothing was written"
+        )
 
     async def set_aside(
         self, entry: Entry, reason: str, mark: Mark, *, with_payload: bool = True
@@ -131,31 +176,28 @@ class TableSink:
         """Put a record into table dead_letters, with the mark."""
         record = entry.record
         payload: bytes | None = None
-        if with_payload and record.payload is not None:
-            payload = self.dump(record.payload)
-        values = {
-            "queue": entry.queue,
-            "sequence": entry.sequence,
-            "name": self._name,
-            "identity": named(record.identity),
-            "owner": _printable(record.user),
-            "reason": _printable(reason),
-            "deletes": record.payload is None,
-            "payload": payload,
-            "created": time.time_ns() // 1000,
-        }
-
-        async def write(connection: AsyncConnection) -> None:
-            await connection.execute(self._letter, values)
-
-        return await self._marked(mark, write)
+        if with_payload and not record.deletes:
+            payload = self._rows.dump(record.payload)
+        values = (
+            entry.queue,
+            entry.sequence,
+            self._name,
+            named(record.identity),
+            _printable(record.user),
+            _printable(reason),
+            record.deletes,
+            payload,
+            time.time_ns() // 1000,
+        )
+        letter = values if self._sql.dialect == "postgresql" else [values]
+        return await self._marked(mark, self._marking.letter, letter)
 
     async def marks(self, queue: str) -> Sequence[Mark]:
         """How far a queue got."""
 
         async def work(connection: AsyncConnection) -> list[Mark]:
-            rows = await connection.execute(self._all, {"queue": queue})
-            return [Mark(queue, row[0], row[1], row[2], durable=True) for row in rows]
+            found: Any = await connection.exec_driver_sql(self._marking.all, (queue,))
+            return [Mark(queue, *row, durable=True) for row in found]
 
         return await self._atomically(work)
 
@@ -163,7 +205,7 @@ class TableSink:
         """Delete a queue's marks."""
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(self._forget, {"queue": queue})
+            await connection.exec_driver_sql(self._marking.forget, (queue,))
 
         await self._atomically(work)
 
@@ -172,81 +214,107 @@ class TableSink:
         edge = int(time.time()) - KEEP_SECONDS
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(self._tidy, {"edge": edge})
+            await connection.exec_driver_sql(self._marking.tidy, (edge,))
 
         await self._atomically(work)
 
     def dump(self, payload: Any) -> bytes:
-        """A waiting row as bytes."""
-        return self._rows.dump(payload)
+        """A payload as bytes, with its user."""
+        if isinstance(payload, Owner):
+            return self._rows.dump_owned(payload, None)
+        return self._rows.dump_owned(payload.owner, payload)
 
-    def load(self, dumped: bytes) -> Row:
+    def load(self, dumped: bytes) -> Any:
         """The way back."""
-        return self._rows.load(dumped)
+        owner, waiting = self._rows.load_owned(dumped)
+        return owner if waiting is None else waiting
 
     # -- inside
 
     @property
     def _rows(self) -> Rows:
-        table = self._store.table(self._name)
-        if self._encoder is None or self._encoder.table is not table:
-            self._encoder = Rows(table)
-        return self._encoder
+        if self._known.table is not self._deferred.table:
+            self._known = self._look()
+        return self._known
 
-    def _key(self, identity: Identity) -> tuple[Any, ...]:
-        table = self._store.table(self._name)
-        return tuple(
-            table.encoded(column, value)
-            for column, value in zip(table.primary_key, identity, strict=True)
-        )
+    def _look(self) -> Rows:
+        """Prepare for the table as it is known now."""
+        table = self._deferred.table
+        rows = Rows(table, self._deferred.columns, self._deferred.key)
+        stamped = (OWNER_ID, *rows.columns, OWNER_KEY)
+        self._upsert = self._marking.upsert(table, stamped)
+        self._order = itemgetter(*map(stamped.index, table.primary_key))
+        return rows
 
-    async def _marked(self, mark: Mark, write: Work[None]) -> int | None:
-        """Move the mark and write, or find that it was moved before and write nothing."""
-        values = {
-            "queue": mark.queue,
-            "writers": mark.writers,
-            "lane": mark.lane,
-            "sequence": mark.sequence,
-            "previous": mark.previous,
-            "durable": mark.durable,
-            "touched": int(time.time()),
-        }
+    def _in_order(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """What an upsert takes."""
+        if self._sql.dialect == "sqlite":
+            return list(zip(*columns, strict=True))
+        # Sorted, two writers of the same keys lock them in the same order, so none deadlocks.
+        rows = sorted(zip(*columns, strict=True), key=self._order)
+        return list(zip(*rows, strict=True))
+
+    async def _stamps(self, owners: Iterable[Owner]) -> Stamps:
+        await self._ready()
+        trouble: str
+        try:
+            return await self._deferred.stamps(owners)
+        except StoreError as error:
+            # Of a table of ours that isn't as it should be; nothing is wrong with the records.
+            trouble = str(error)
+        raise BackendUnavailableError(trouble)
+
+    async def _marked(
+        self, mark: Mark, step: Step, values: Sequence[Any], stamps: Stamps = _NOBODY
+    ) -> int | None:
+        """Move the mark and take a step, or find that it was moved before and write nothing."""
+        await self._ready()
+        moving = self._marking.moving(mark, stamps.number, stamps.mark)
+        take = on_postgres if self._sql.dialect == "postgresql" else on_sqlite
+
+        async def work(driver: Any) -> int | None:
+            return await take(driver, self._marking, step, moving, values)
+
+        return await self._sql.directly(self._name, work)
+
+    async def _delete(self, records: Sequence[Record], mark: Mark) -> int | None:
+        """Delete with the mark: what may be deleted is for the access layer's own statements."""
+        rows, table = self._rows, self._deferred.table
+        by_user: defaultdict[Owner, list[tuple[str, Row]]] = defaultdict(list)
+        for record in records:
+            person, *key = record.identity
+            values = {
+                name: table.encoded(name, value) for name, value in zip(rows.key, key, strict=True)
+            }
+            by_user[record.payload].append((str(person), values))
 
         async def work(connection: AsyncConnection) -> int | None:
             # First, so that an attempt that was believed lost, and still goes on, is waited for here.
-            moved = await connection.execute(self._move, values)
-            if moved.rowcount:
-                await write(connection)
-                return None
-            place = {name: values[name] for name in ("queue", "writers", "lane")}
-            return int((await connection.execute(self._look, place)).scalar_one())
+            moved = await connection.exec_driver_sql(self._marking.move, self._marking.moving(mark))
+            if not moved.rowcount:
+                place = self._marking.looking(mark)
+                found = await connection.exec_driver_sql(self._marking.look, place)
+                return int(found.one()[0])
+            for owner, some in by_user.items():
+                await self._deferred.delete_as(connection, owner, some)
+            return None
 
         return await self._atomically(work)
 
     async def _atomically(self, work: Work[T]) -> T:
         await self._ready()
-        return await self._store.atomically(self._name, work)
+        return await self._sql.atomically(self._name, work)
 
     async def _ready(self) -> None:
-        """Have our tables made: by one of those who ask, and to the end whoever is cancelled.
-
-        On SQLite it may wait long for another process, and no cancellation ends such a wait.
-        """
-        making = self._making
-        if making is None or (making.done() and (making.cancelled() or making.exception())):
-            making = self._making = asyncio.ensure_future(self._store.require(QUEUES))
-        await asyncio.wait([making])
-        if making.cancelled():
-            raise BackendUnavailableError(f"table {self._name!r}: the event loop is ending")
-        if error := making.exception():
-            # One exception each: raised in several tasks, one would collect all their traces.
-            raise BackendUnavailableError(str(error))
-
-
-def _statement(words: str) -> TextClause:
-    """Text with parameters; on Postgres a whole number would be one of 32 bits by itself."""
-    numbers = re.findall(r":(writers|lane|sequence|previous|touched|edge|created)\b", words)
-    return text(words).bindparams(*(bindparam(name, type_=BigInteger()) for name in set(numbers)))
+        trouble: str
+        try:
+            await self._tables.ready()
+        except StoreError as error:
+            trouble = str(error)
+        else:
+            return
+        # Nothing is wrong with the records, so it is not as one that would set them aside.
+        raise BackendUnavailableError(trouble)
 
 
 def _printable(value: str) -> str:
