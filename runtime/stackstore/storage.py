@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -14,9 +14,13 @@ from stackstore.credentials.directory import SnapshotDirectory
 from stackstore.credentials.snapshot import PostgresBackend, Snapshot, SqliteBackend
 from stackstore.credentials.watcher import Watcher
 from stackstore.errors import ConfigError, InvalidArgumentError
+from stackstore.instances import Instances
 from stackstore.kv import KVStore
 from stackstore.pools.databases import Databases, Handle, problems
+from stackstore.pools.stats import BackendStats, PoolStats
 from stackstore.sql import SqlStore
+from stackstore.stores.queue import Remains
+from stackstore.stores.stack import GRACE_SECONDS, StackStores
 
 _NO_STACK = "000000000000"
 
@@ -34,8 +38,10 @@ class Prepared:
     backends: Mapping[str, PostgresBackend | SqliteBackend]
 
 
-class Storage:
+class Storage(StackStores):
     """The stores of one run config. Made by `open()`; close it, or use it as `async with`.
+
+    The higher stores (`inference()`, `responses()`, …) are those of `StackStores`.
 
     Attributes:
         config: what was loaded.
@@ -46,15 +52,18 @@ class Storage:
         prepared: Prepared,
         directory: SnapshotDirectory | None = None,
     ) -> None:
-        self.config = prepared.config
+        super().__init__(prepared.config, prepared.snapshot)
         self._watcher = None if directory is None else Watcher(directory, self._follow)
+        stack_id = _NO_STACK if prepared.snapshot is None else prepared.snapshot.stack_id
         self._databases = Databases(
-            _NO_STACK if prepared.snapshot is None else prepared.snapshot.stack_id,
+            stack_id,
             prepared.backends,
             (lambda: None) if self._watcher is None else self._watcher.look_again,
         )
         self._kv: dict[tuple[str, str], KVStore] = {}
         self._sql: dict[str, SqlStore] = {}
+        self._instances = Instances(self._databases, stack_id)
+        self.begin_retention()
         if self._watcher is not None:
             self._watcher.start()
 
@@ -98,12 +107,32 @@ class Storage:
         """One entry a pool: its backends, connections and revisions; no secrets."""
         return self._databases.status()
 
-    async def close(self) -> None:
-        """Stop watching and close every connection; those lent out close when they come back."""
+    def pools(self) -> Mapping[str, PoolStats]:
+        """The numbers of each pool, by the first of its backends."""
+        return self._databases.pools()
+
+    def backends(self) -> Sequence[BackendStats]:
+        """Where each backend stands; no secrets."""
+        return self._databases.backends()
+
+    async def close(self, grace: float = GRACE_SECONDS) -> Mapping[str, Remains]:
+        """Write what is queued, stop, and close every connection.
+
+        Connections that are lent out close when they come back.
+
+        Args:
+            grace: seconds for what is queued.
+
+        Returns:
+            What could not be written, by store; it is in the log as well.
+        """
+        left = await self.end(grace)
         if self._watcher is not None:
             await self._watcher.stop()
+        await self._instances.close()
         await asyncio.gather(*(store.close() for store in self._kv.values()))
         await self._databases.close()
+        return left
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,6 +179,7 @@ class Storage:
                 if (backend := _backend(self.config, snapshot, name)) is not None
             }
         )
+        self.follow_settings(snapshot)
 
 
 async def open(  # noqa: A001 - stackstore.open() reads as it does in the standard library

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from stackstore.config import load
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from tests.support.kubelet import VolumeDirectory
+from tests.support.postgres import PostgresServer
 from tests.support.quickstart import manifests, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,14 +100,32 @@ def test_the_readmes_volumes_are_named_as_the_outputs():
     }
 
 
-def test_the_readmes_program_runs(mounted):
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Path]:
+    """The same, and the database that its logins lead to."""
+    server = PostgresServer.start()
+    try:
+        asyncio.run(server.create_role("app", "app"))
+        asyncio.run(server.create_database("app", "app"))
+        secret = {"host": server.host, "port": str(server.port), "username": "app",
+                  "password": "app", "database": "app"}  # fmt: skip
+        plan = render(sqlite=tmp_path / "kv.db", secret=secret)
+        assert plan.config is not None and plan.secret is not None
+        VolumeDirectory(tmp_path / "config").write({"config.yaml": plan.config.encode()})
+        VolumeDirectory(tmp_path / "storage").write(plan.secret)
+        yield tmp_path
+    finally:
+        server.stop()
+
+
+def test_the_readmes_program_runs(served):
     (program,) = blocks("python")
     assert "/etc/stack/" in program
     shown = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program.replace("/etc/stack/", f"{mounted}/")],
-        capture_output=True, text=True, check=False, cwd=mounted, env={},
+        [sys.executable, "-W", "error", "-c", program.replace("/etc/stack/", f"{served}/")],
+        capture_output=True, text=True, check=False, cwd=served, env={},
     )  # fmt: skip
-    assert (shown.stdout, shown.stderr) == ("meta/llama-3\n", "")
+    assert (shown.stdout, shown.stderr) == ("meta/llama-3\n['chatcmpl-1']\n", "")
 
 
 def test_the_readmes_validate_command_runs(mounted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -37,6 +38,28 @@ def text(what: str, document: Document | Sequence[Document]) -> JsonText:
     )
 
 
+def texts(what: str, documents: Sequence[Document]) -> list[str]:
+    """Documents as JSON, one by one; the same as `text` of each, and quicker.
+
+    Raises:
+        InvalidArgumentError: as `text`, or one is neither a model nor a mapping.
+    """
+    with contextlib.suppress(PydanticSerializationError, TypeError, ValueError, RecursionError):
+        written = [to_json(one, by_alias=True, inf_nan_mode="constants") for one in documents]
+        # Anything out of the ordinary takes the way that looks closer.
+        if not _suspect(b"".join(written)) and all(one.startswith(b"{") for one in written):
+            return [one.decode() for one in written]
+    found = []
+    for document in documents:
+        one = text(what, document)
+        if not one.startswith("{"):
+            raise InvalidArgumentError(
+                f"{what} is a model or a mapping, not a {type(document).__name__}"
+            )
+        found.append(str(one))
+    return found
+
+
 def plain(what: str, document: Document) -> dict[str, Any]:
     """A document as a mapping of plain values, a copy that is the caller's own.
 
@@ -55,10 +78,14 @@ def _written(document: Document | Sequence[Document]) -> str:
     except (PydanticSerializationError, UnicodeError):
         # Half a surrogate pair, as a cut stream leaves it, has no UTF-8, but an escape in JSON.
         return json.dumps(document, default=_fields, allow_nan=False)
-    # Strict JSON: a NaN that only Python reads back would stop every other reader.
-    if b"NaN" in written or b"Infinity" in written:
+    if _suspect(written):
         json.loads(written, parse_constant=_refuse)
     return written.decode()
+
+
+def _suspect(written: bytes) -> bool:
+    # Strict JSON: a NaN that only Python reads back would stop every other reader.
+    return b"NaN" in written or b"Infinity" in written
 
 
 def _fields(value: object) -> Any:

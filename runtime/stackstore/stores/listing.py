@@ -10,7 +10,7 @@ from stackstore.access.operations import AuthorizedOperations
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql import Page
 from stackstore.sql.names import shown
-from stackstore.sql.operations import MAX_LIMIT, Where
+from stackstore.sql.operations import MAX_LIMIT, Operations, Where
 
 Direction = Literal["asc", "desc"]
 
@@ -36,7 +36,7 @@ class Listing:
 
 
 async def window(
-    operations: AuthorizedOperations,
+    operations: AuthorizedOperations | Operations,
     table: str,
     columns: Sequence[str],
     *,
@@ -70,7 +70,7 @@ async def window(
     if sum(given is not None for given in (after, before, cursor)) > 1:
         raise InvalidArgumentError("after, before and cursor exclude each other")
     backwards = before is not None
-    direction = _turned(order) if backwards else order
+    direction = _turned(order) if backwards else check(limit, order)
     page = await operations.fetch_all(
         table,
         where,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stackstore.access import AuthorizedSqlStore
-from stackstore.errors import BackendUnavailableError
 from stackstore.schema import Component
 from stackstore.sql import ColumnDefinition
+from stackstore.stores.once import Once
 
 Term = str | tuple[str, str]
 
@@ -23,12 +22,17 @@ class TableDefinition:
         columns: its columns, with a primary key among them.
         indexes: columns of each index, or (column, "asc" | "desc"), by the index's name.
         per_owner: ids are unique per tenant and principal, not in the table.
+        owned: its rows have owners. Otherwise they are parts of rows that have: each is keyed by
+            what only its whole knows, and is reached through it alone, by `store.unguarded`, after the
+            whole was read or changed as the current user. So a part is whose the whole is,
+            whoever added it.
     """
 
     name: str
     columns: Mapping[str, ColumnDefinition]
     indexes: Mapping[str, Sequence[Term]] = field(default_factory=dict)
     per_owner: bool = True
+    owned: bool = True
 
 
 class StoreTables:
@@ -51,10 +55,20 @@ class StoreTables:
     ) -> None:
         self.store = store
         self._definitions = tuple(definitions)
-        self._components = tuple(components)
-        self._making: asyncio.Future[None] | None = None
+        self._components: tuple[Component, ...] = tuple(components)
+        self._made = Once(self._make)
         for one in definitions:
-            store.declare(one.name, one.columns, per_owner=one.per_owner)
+            if one.owned:
+                store.declare(one.name, one.columns, per_owner=one.per_owner)
+            else:
+                store.unguarded.declare(one.name, one.columns)
+
+    def include(self, component: Component) -> None:
+        """Make these tables of ours too; for parts that are given a store's tables to work on."""
+        if component not in self._components:
+            self._components = (*self._components, component)
+            # They may have been made without it.
+            self._made = Once(self._make)
 
     async def ready(self) -> AuthorizedSqlStore:
         """The store, with its tables in the database.
@@ -63,27 +77,17 @@ class StoreTables:
             BackendUnavailableError: the database can't do it now; the next call tries again.
             InvalidArgumentError: a table of that name is there and differs.
         """
-        making = self._making
-        if making is not None and making.done():
-            if not making.cancelled() and making.exception() is None:
-                return self.store
-            making = None
-        if making is None or making.get_loop() is not asyncio.get_running_loop():
-            # A task of its own: on SQLite it may wait long for another process, and whoever is
-            # cancelled meanwhile must not take the others' tables along.
-            making = self._making = asyncio.ensure_future(self._make())
-        await asyncio.wait([making])
-        if making.cancelled():
-            raise BackendUnavailableError("the event loop is ending")
-        if error := making.exception():
-            # One exception each: raised in several tasks, one would collect all their traces.
-            raise type(error)(str(error))
+        await self._made()
         return self.store
 
     async def _make(self) -> None:
         for component in self._components:
             await self.store.require(component)
         for one in self._definitions:
-            await self.store.create_table(one.name, one.columns, per_owner=one.per_owner)
+            if one.owned:
+                await self.store.create_table(one.name, one.columns, per_owner=one.per_owner)
+            else:
+                await self.store.unguarded.create_table(one.name, one.columns)
+            maker = self.store if one.owned else self.store.unguarded
             for name, terms in one.indexes.items():
-                await self.store.create_index(name, one.name, terms)
+                await maker.create_index(name, one.name, terms)

@@ -1,0 +1,124 @@
+"""A chat completion as a row: its document as it went in, and what it is found by; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from stackstore.errors import InvalidArgumentError
+from stackstore.sql import ColumnDefinition, ColumnType
+from stackstore.sql.tables import Row
+from stackstore.stores.documents import Document, text
+
+COLUMNS = {
+    "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
+    # Whole seconds since 1970, as the model's server says.
+    "created": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+    # Microseconds since 1970, when it came to us: the order of those of one second.
+    "arrived": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+    "model": ColumnDefinition(ColumnType.STRING, nullable=False),
+    "body": ColumnDefinition(ColumnType.JSON, nullable=False),
+    "input_messages": ColumnDefinition(ColumnType.JSON, nullable=False),
+}
+
+ORDER = ("created", "arrived")
+
+MAX_NAME_BYTES = 1000
+"""Most bytes of an id or a model. They are indexed together, which has a bound on both engines."""
+
+_WHAT = "a chat completion"
+_MOST = 2**63 - 1
+
+
+def is_unwanted(completion: Document, store: bool | None) -> bool:
+    """Whether the request, or the completion itself, says that it is not to be stored."""
+    return store is False or _field(completion, "store") is False
+
+
+def row(completion: Document, input_messages: Sequence[Document], arrived: int) -> Row:
+    """What to write.
+
+    Args:
+        completion: what the model's server answered.
+        input_messages: what it was asked.
+        arrived: when it came to us, in microseconds.
+
+    Raises:
+        InvalidArgumentError: it can't be stored. The text says why, and holds nothing of its content.
+    """
+    if not isinstance(completion, BaseModel | Mapping):
+        raise InvalidArgumentError(
+            f"{_WHAT} is a model or a mapping, not a {type(completion).__name__}"
+        )
+    if not _are_messages(input_messages):
+        raise InvalidArgumentError("input_messages is a list of messages: models or mappings")
+    return {
+        "id": _name(completion, "id"),
+        "created": _seconds(completion),
+        "arrived": arrived,
+        "model": _name(completion, "model"),
+        "body": text(_WHAT, completion),
+        "input_messages": text("input_messages", input_messages),
+    }
+
+
+def document(found: Row) -> dict[str, Any]:
+    """The completion as it went in, and `input_messages`."""
+    return {**found["body"], "input_messages": found["input_messages"]}
+
+
+def _are_messages(given: object) -> bool:
+    return (
+        isinstance(given, Sequence)
+        and not isinstance(given, str)
+        and all(isinstance(message, BaseModel | Mapping) for message in given)
+    )
+
+
+def _field(completion: Document, name: str) -> Any:
+    if isinstance(completion, Mapping):
+        return completion.get(name)
+    return getattr(completion, name, None)
+
+
+def _name(completion: Document, field: str) -> str:
+    """A text that fits every index: refused here, for once acknowledged it would be set aside."""
+    value = _field(completion, field)
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentError(
+            f"{_WHAT} needs {field!r}, a text that is not empty; "
+            + ("it is empty" if value == "" else f"it is a {type(value).__name__}")
+        )
+    if "\0" in value:
+        raise InvalidArgumentError(
+            f"{_WHAT}: its {field!r} holds a NUL, which Postgres does not store"
+        )
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        size = -1
+    if size < 0:
+        raise InvalidArgumentError(
+            f"{_WHAT}: its {field!r} holds a lone surrogate, which no database stores"
+        )
+    if size > MAX_NAME_BYTES:
+        raise InvalidArgumentError(
+            f"{_WHAT}: its {field!r} has {size} bytes; allowed are {MAX_NAME_BYTES}"
+        )
+    return str.__str__(value)
+
+
+def _seconds(completion: Document) -> int:
+    value = _field(completion, "created")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise InvalidArgumentError(
+            f"{_WHAT} needs 'created', a whole number of seconds since 1970 from 0 to {_MOST}; "
+            + (
+                "it is out of that range"
+                if type(value) is int
+                else f"it is a {type(value).__name__}"
+            )
+        )
+    return int(value)

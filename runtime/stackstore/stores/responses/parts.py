@@ -1,0 +1,175 @@
+"""The parts of histories in their table, and who still needs them.
+
+A part never changes. It is needed by the parts that follow it, and by the row whose tip it is;
+`uses` counts both, and a part that nobody needs goes with the last who did. So a response that is
+deleted in the middle of a chain takes with it what only it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from stackstore.access.chains import Links
+from stackstore.access.operations import AuthorizedOperations
+from stackstore.errors import ConflictError
+from stackstore.sql import ColumnDefinition, ColumnType
+from stackstore.sql.operations import Operations
+from stackstore.sql.tables import Row
+from stackstore.stores.ids import minted
+from stackstore.stores.responses.history import Contents, joined
+from stackstore.stores.tables import TableDefinition
+
+_STARTS_AT_ONCE = 500
+_MESSAGES = ("messages",)
+_WHOLE = (
+    "part", "previous", "position", "first_input", "first_messages", "inherited", "input", *_MESSAGES,
+)  # fmt: skip
+
+
+def definition(table: str) -> TableDefinition:
+    """The parts' table."""
+    needed = {"nullable": False}
+    return TableDefinition(
+        table,
+        {
+            "part": ColumnDefinition(ColumnType.STRING, primary_key=True),
+            # Of the row it belongs to: they decide who sees it, and outlive that row.
+            "id": ColumnDefinition(ColumnType.STRING, **needed),
+            "owner_id": ColumnDefinition(ColumnType.INTEGER, **needed),
+            "previous": ColumnDefinition(ColumnType.STRING),
+            "position": ColumnDefinition(ColumnType.INTEGER, **needed),
+            "uses": ColumnDefinition(ColumnType.INTEGER, **needed),
+            "first_input": ColumnDefinition(ColumnType.BOOLEAN, **needed),
+            "first_messages": ColumnDefinition(ColumnType.BOOLEAN, **needed),
+            "inherited": ColumnDefinition(ColumnType.JSON, **needed),
+            "input": ColumnDefinition(ColumnType.JSON, **needed),
+            "messages": ColumnDefinition(ColumnType.JSON, **needed),
+        },
+        owned=False,
+    )
+
+
+class MovedError(ConflictError):
+    """What was read changed before something could be written to it; read again."""
+
+
+class Parts:
+    """The parts in one table.
+
+    Args:
+        table: its name.
+        rows: the table of the rows that they belong to.
+    """
+
+    def __init__(self, table: str, rows: str) -> None:
+        self._table = table
+        self._rows = rows
+        self._links = Links(table, "previous")
+
+    @staticmethod
+    def key() -> str:
+        """A new part's key; nobody can guess it."""
+        return minted("part", 32)
+
+    async def read(
+        self, store: AuthorizedOperations, tips: Iterable[str], *, messages: bool = True
+    ) -> dict[str, Row]:
+        """The parts of the histories that end at some tips, as far as the user may see, by key."""
+        columns = [name for name in _WHOLE if messages or name not in _MESSAGES]
+        found: dict[str, Row] = {}
+        starts = sorted(set(tips))
+        for begin in range(0, len(starts), _STARTS_AT_ONCE):
+            some = starts[begin : begin + _STARTS_AT_ONCE]
+            for row in await store.fetch_chain(self._rows, self._links, some, columns):
+                found[row["part"]] = row
+        return found
+
+    async def one(self, rows: Operations, part: str) -> Row | None:
+        """A part of a row that may be seen."""
+        return await rows.fetch_one(self._table, {"part": part})
+
+    async def own(self, rows: Operations, tip: str, base: str | None) -> list[Row]:
+        """A row's own parts, in order: those from behind the base to the tip.
+
+        Raises:
+            MovedError: one was given up meanwhile.
+        """
+        found: list[Row] = []
+        key: str | None = tip
+        while key is not None and key != base:
+            part = await self.one(rows, key)
+            if part is None:
+                raise MovedError("the response changed meanwhile")
+            found.append(part)
+            key = part["previous"]
+        return found[::-1]
+
+    async def add(
+        self,
+        rows: Operations,
+        part: str,
+        contents: Contents,
+        *,
+        owner: dict[str, Any],
+        previous: str | None,
+        position: int,
+        replaces: str | None = None,
+    ) -> None:
+        """Add a part, as a row's tip, in a transaction that has the row.
+
+        Args:
+            rows: the transaction.
+            part: its key.
+            contents: what is in it.
+            owner: `id` and `owner_id` of the row.
+            previous: the part it follows.
+            position: its position.
+            replaces: the row's tip so far, if it has one.
+
+        Raises:
+            MovedError: `previous` isn't there any more.
+        """
+        if previous is not None and previous != replaces:
+            await self._use(rows, previous)
+        await rows.insert(
+            self._table,
+            {
+                "part": part,
+                **owner,
+                "previous": previous,
+                "position": position,
+                "uses": 1,
+                "first_input": contents.first_input,
+                "first_messages": contents.first_messages,
+                "inherited": joined(contents.inherited),
+                "input": joined(contents.input),
+                "messages": joined(contents.messages),
+            },
+        )
+        if replaces is not None and replaces != previous:
+            await self.release(rows, replaces)
+
+    async def release(self, rows: Operations, tip: str) -> None:
+        """Give up a row's tip, in the transaction that takes it from the row."""
+        key: str | None = tip
+        while key is not None:
+            part = await self.one(rows, key)
+            if part is None:
+                return
+            seen = {"part": key, "uses": part["uses"]}
+            # By compare-and-set: another one may go on from it, or leave it, at the same time.
+            if part["uses"] > 1:
+                if await rows.update(self._table, {"uses": part["uses"] - 1}, seen):
+                    return
+            elif await rows.delete(self._table, seen):
+                key = part["previous"]
+
+    async def _use(self, rows: Operations, key: str) -> None:
+        while True:
+            part = await self.one(rows, key)
+            if part is None:
+                raise MovedError("what the response goes on from changed meanwhile")
+            seen = {"part": key, "uses": part["uses"]}
+            if await rows.update(self._table, {"uses": part["uses"] + 1}, seen):
+                return

@@ -1,0 +1,342 @@
+"""The stores of one stack: each made when it is first asked for, and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
+
+from stackstore.access import AuthorizedSqlStore, Policy, Tenancy
+from stackstore.access.access import Unowned
+from stackstore.config.model import ProviderReference, RunConfig, StoreConfig
+from stackstore.credentials.snapshot import Snapshot
+from stackstore.errors import InvalidArgumentError
+from stackstore.kv import KVStore
+from stackstore.sql import SqlStore
+from stackstore.stores.batches import BatchesStore
+from stackstore.stores.connectors import ConnectorsStore
+from stackstore.stores.conversations import ConversationsStore
+from stackstore.stores.inference import InferenceStore
+from stackstore.stores.metadata import MetadataStore
+from stackstore.stores.prompts import PromptsStore
+from stackstore.stores.queue import QueueStats, Remains
+from stackstore.stores.responses import ResponsesStore
+from stackstore.stores.retention import Ageing, Retention, RetentionStats
+from stackstore.stores.settings import Settings, awaiting_restart, of_provider, of_store
+from stackstore.stores.vector_stores import VectorStoresStore
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+Rules = Policy | Sequence[Any] | str | None
+"""A policy: rules as the run config has them, or a preset's name; None: the default policy."""
+
+PROVIDERS = {
+    "responses": ("responses", "persistence.responses"),
+    "batches": ("batches", "sqlstore"),
+    "vector_stores": ("vector_io", "metadata_store"),
+}
+"""Stores that providers refer to, (api, field), where the run config's `stores` has none of the name."""
+
+GRACE_SECONDS = 5.0
+
+
+class Aging(Protocol):
+    """A store whose rows grow old."""
+
+    @property
+    def ageings(self) -> Sequence[Ageing]:
+        """Of which tables, and how."""
+
+    async def ready(self) -> object:
+        """Its tables, in the database."""
+
+
+AGEING: Mapping[str, Callable[[AuthorizedSqlStore, str], Aging]] = {
+    "inference": InferenceStore,
+    "responses": ResponsesStore,
+    "conversations": ConversationsStore,
+}
+"""The stores whose rows go when they are old enough."""
+
+
+class Users(TypedDict, total=False):
+    """Who the users of a store are; as the arguments of `AuthorizedSqlStore`."""
+
+    auth: bool
+    tenancy: Tenancy | None
+    unowned: Unowned
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is.
+
+    Attributes:
+        source: what of the run config says so.
+        place: the table, or the kv namespace.
+    """
+
+    source: StoreConfig | ProviderReference
+    backend: str
+    place: str
+
+
+class StackStores(ABC):
+    """The higher stores of a run config. A store is made once, with one policy.
+
+    Args:
+        config: which stores there are, and where.
+        snapshot: what they were given besides; None: there is none.
+    """
+
+    def __init__(self, config: RunConfig, snapshot: Snapshot | None) -> None:
+        self.config = config
+        self._snapshot = snapshot
+        self._made: dict[str, tuple[Any, Any]] = {}
+        self._inference: InferenceStore | None = None
+        self._retentions: dict[str, dict[str, Retention]] = {}
+        self._settings: dict[str, Settings] = {}
+
+    @abstractmethod
+    def kv_backend(self, backend: str, namespace: str) -> KVStore:
+        """A namespace of a kv backend, for providers that keep their own."""
+
+    @abstractmethod
+    def sql_backend(self, backend: str) -> SqlStore:
+        """A sql backend, for providers that keep their own tables."""
+
+    # -- the stores
+
+    def inference(self, policy: Rules = None, **users: Unpack[Users]) -> InferenceStore:
+        """Chat completions. `await store.initialize()` takes over what earlier processes left.
+
+        Raises:
+            InvalidArgumentError: the run config has no such store or has switched it off, the
+                policy can't be used, or the store was made with another one.
+        """
+
+        def make(store: AuthorizedSqlStore, place: Place) -> InferenceStore:
+            given = self._given("inference", place)
+            options: dict[str, Any] = {
+                "max_write_queue_size": given.max_write_queue_size,
+                "num_writers": given.num_writers,
+            }
+            return InferenceStore(
+                store,
+                place.place,
+                journal=given.journal,
+                **{name: value for name, value in options.items() if value is not None},
+            )
+
+        self._inference = self._sql_store("inference", make, policy, users)
+        return self._inference
+
+    def responses(self, policy: Rules = None, **users: Unpack[Users]) -> ResponsesStore:
+        """Responses, and the messages of conversations.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+        return self._sql_store("responses", _plainly(ResponsesStore), policy, users)
+
+    def conversations(self, policy: Rules = None, **users: Unpack[Users]) -> ConversationsStore:
+        """Conversations and their items.
+
+        Where the run config has responses, what those keep of a conversation is deleted with it.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+
+        def make(store: AuthorizedSqlStore, place: Place) -> ConversationsStore:
+            if self._place("responses") is None:
+                return ConversationsStore(store, place.place)
+            responses = self.responses(policy, **users)
+            return ConversationsStore(
+                store, place.place, also_delete=responses.delete_conversation_messages
+            )
+
+        return self._sql_store("conversations", make, policy, users)
+
+    def prompts(self, policy: Rules = None, **users: Unpack[Users]) -> PromptsStore:
+        """Prompts and their versions.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+        return self._sql_store("prompts", _plainly(PromptsStore), policy, users)
+
+    def connectors(self, policy: Rules = None, **users: Unpack[Users]) -> ConnectorsStore:
+        """Connectors.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+        return self._sql_store("connectors", _plainly(ConnectorsStore), policy, users)
+
+    def vector_stores(self, policy: Rules = None, **users: Unpack[Users]) -> VectorStoresStore:
+        """The registry of vector stores, their files and batches.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+        return self._sql_store("vector_stores", _plainly(VectorStoresStore), policy, users)
+
+    def batches(self, policy: Rules = None, **users: Unpack[Users]) -> BatchesStore:
+        """Batches' records.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+        return self._sql_store("batches", _plainly(BatchesStore), policy, users)
+
+    def registry(self, policy: Rules = None, **users: Unpack[Users]) -> MetadataStore:
+        """The registry of models and other resources, in the kv store `metadata`.
+
+        Raises:
+            InvalidArgumentError: as `inference`.
+        """
+
+        def make() -> MetadataStore:
+            place = self._found("metadata")
+            kv = self.kv_backend(place.backend, place.place)
+            return MetadataStore(kv, policy, **users)
+
+        return self._once("metadata", make, policy, users)
+
+    # -- what they do by themselves
+
+    def queues(self) -> Mapping[str, QueueStats]:
+        """How the write queues stand, by store."""
+        return {} if self._inference is None else {"inference": self._inference.stats()}
+
+    def retentions(self) -> Mapping[str, RetentionStats]:
+        """How retention stands, by table."""
+        return {
+            table: one.stats
+            for retentions in self._retentions.values()
+            for table, one in retentions.items()
+        }
+
+    def begin_retention(self) -> None:
+        """Delete rows that are old enough from now on, where a store was told to.
+
+        In the running event loop. Nothing is connected yet; a later snapshot may tell more stores.
+        """
+        for name, make in AGEING.items():
+            place = self._place(name)
+            if place is None or name in self._retentions:
+                continue
+            seconds = self._given(name, place).retention_seconds
+            if seconds is not None:
+                # As nobody, beside the stores that have users: no policy keeps a row from ageing.
+                sql = self.sql_backend(place.backend)
+                ageing = make(AuthorizedSqlStore(sql, auth=False), place.place)
+                self._retentions[name] = {
+                    one.table: Retention(sql, one, ageing.ready, seconds=seconds)
+                    for one in ageing.ageings
+                }
+                for retention in self._retentions[name].values():
+                    retention.begin()
+
+    def follow_settings(self, snapshot: Snapshot) -> None:
+        """Do as a newer snapshot says, as far as that is possible without a restart."""
+        self._snapshot = snapshot
+        before, self._settings = self._settings, {}
+        for name, old in before.items():
+            new = self._given(name, self._found(name))
+            if waiting := awaiting_restart(old, new):
+                logger.warning(
+                    "store %s: %s changed, which takes effect at the next start",
+                    name,
+                    ", ".join(waiting),
+                )
+            for retention in self._retentions.get(name, {}).values():
+                retention.keep(new.retention_seconds)
+        self.begin_retention()
+
+    async def end(self, grace: float = GRACE_SECONDS) -> Mapping[str, Remains]:
+        """Write what is queued, within the grace, and stop.
+
+        Args:
+            grace: seconds.
+
+        Returns:
+            What could not be written, by store.
+        """
+        ending = [one for retentions in self._retentions.values() for one in retentions.values()]
+        await asyncio.gather(*(one.close() for one in ending))
+        return (
+            {} if self._inference is None else {"inference": await self._inference.shutdown(grace)}
+        )
+
+    # -- inside
+
+    def _sql_store(
+        self, name: str, make: Callable[[AuthorizedSqlStore, Place], S], policy: Rules, users: Users
+    ) -> S:
+        def made() -> S:
+            place = self._found(name)
+            return make(AuthorizedSqlStore(self.sql_backend(place.backend), policy, **users), place)
+
+        return self._once(name, made, policy, users)
+
+    def _once(self, name: str, make: Callable[[], S], policy: Rules, users: Users) -> S:
+        asked = (policy, dict(users))
+        if name not in self._made:
+            self._made[name] = (asked, make())
+        before, store = self._made[name]
+        if before != asked:
+            raise InvalidArgumentError(
+                f"store {name!r} was made with another policy or other users before; make it once, and "
+                "hand it on"
+            )
+        found: S = store
+        return found
+
+    def _found(self, name: str) -> Place:
+        place = self._place(name)
+        if place is not None:
+            return place
+        if name in self.config.absent_stores:
+            raise InvalidArgumentError(f"store {name!r} is not configured in {self.config.file}")
+        raise InvalidArgumentError(
+            f"there is no store {name!r} in {self.config.file}; "
+            f"it has {', '.join(sorted(self.config.stores)) or 'none'}"
+        )
+
+    def _place(self, name: str) -> Place | None:
+        # A provider's word first: it is the one that a stock server goes by.
+        sources = [*self._references(name), *self._stores(name)]
+        return Place(sources[0], sources[0].backend, sources[0].place) if sources else None
+
+    def _references(self, name: str) -> Iterator[StoreConfig | ProviderReference]:
+        wanted = PROVIDERS.get(name)
+        return (one for one in self.config.providers if (one.api, one.field) == wanted)
+
+    def _stores(self, name: str) -> Iterable[StoreConfig]:
+        return [self.config.stores[name]] if name in self.config.stores else []
+
+    def _given(self, name: str, place: Place) -> Settings:
+        if name not in self._settings:
+            source = place.source
+            given = (
+                of_store(source, self._snapshot)
+                if isinstance(source, StoreConfig)
+                else of_provider(source, self._snapshot)
+            )
+            for remark in given.remarks:
+                logger.warning("%s", remark)
+            self._settings[name] = given
+        return self._settings[name]
+
+
+def _plainly(
+    make: Callable[[AuthorizedSqlStore, str], S],
+) -> Callable[[AuthorizedSqlStore, Place], S]:
+    return lambda store, place: make(store, place.place)
