@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure. Made by `beside` or `within`.
+    """One measure. Made by `beside`, `at_most` or `within`.
 
     Attributes:
         ours: what we reach, in `unit`.
@@ -22,6 +22,7 @@ class Row:
         ratio: ours / limit; None where the limit is 0.
         bar: what the ratio is held against; None where only ours against the limit counts.
         holds: whether the claim holds.
+        less: less is better, so the bar is the most that the ratio may be.
     """
 
     measure: str
@@ -31,12 +32,19 @@ class Row:
     bar: float | None
     holds: bool
     unit: str
+    less: bool = False
 
     @classmethod
     def beside(cls, measure: str, ours: float, limit: float, *, bar: float, unit: str) -> Row:
         """More is better: ours must reach `bar` times the limit."""
         ratio = ours / limit
         return cls(measure, ours, limit, ratio, bar, ratio >= bar, unit)
+
+    @classmethod
+    def at_most(cls, measure: str, ours: float, limit: float, *, bar: float, unit: str) -> Row:
+        """Less is better: ours must not exceed `bar` times the limit."""
+        ratio = ours / limit
+        return cls(measure, ours, limit, ratio, bar, ratio <= bar, unit, less=True)
 
     @classmethod
     def within(cls, measure: str, ours: float, limit: float, *, unit: str) -> Row:
@@ -84,7 +92,9 @@ class Result:
                 _number(row.ours),
                 _number(row.limit),
                 "" if row.ratio is None else f"{row.ratio:.2f}",
-                f"≤ {_number(row.limit)}" if row.bar is None else f"≥ {row.bar:.2f}",
+                f"≤ {_number(row.limit)}"
+                if row.bar is None
+                else f"{'≤' if row.less else '≥'} {row.bar:.2f}",
                 "yes" if row.holds else "NO",
             )
         return table

@@ -35,6 +35,7 @@ from sqlalchemy import (
 
 from stackstore.access.tables import OWNER_ID, OWNER_KEY, Owned
 from stackstore.access.visible import View
+from stackstore.schema import Dialect
 from stackstore.sql.conditions import Conditions
 from stackstore.sql.ordering import Order, direction, limited, number, page, ranges
 from stackstore.sql.tables import Table
@@ -44,8 +45,8 @@ CUT = "stackstore_cut"
 
 _ROW = "stackstore_row"
 
-# Seen on both engines with 1,000,000 rows and 50,000 owners; only the ratio matters.
-_ROW_MICROSECONDS = 0.8
+# Seen with 1,000,000 rows and 50,000 owners; only the ratio matters.
+_ROW_MICROSECONDS: dict[Dialect, float] = {"postgresql": 0.8, "sqlite": 0.3}
 _HEAD_MICROSECONDS = 10.0
 
 
@@ -56,13 +57,14 @@ def bounds(view: View, limit: int) -> list[int]:
         view: whose rows.
         limit: most rows of the page.
     """
-    heads = view.count * _HEAD_MICROSECONDS + limit * limit * _ROW_MICROSECONDS
+    row = _ROW_MICROSECONDS[view.dialect]
+    heads = view.count * _HEAD_MICROSECONDS + limit * limit * row
     # Where owners have equally many rows; thrice that, for they haven't.
     bound = 3 * limit * (view.newest + 1) // max(view.count, 1) + limit
     # Few different ones, for each is another statement.
     bound = 1 << (bound - 1).bit_length()
     found = []
-    while bound * _ROW_MICROSECONDS < heads:
+    while bound * row < heads:
         found.append(bound)
         bound *= 8
     return found
@@ -132,9 +134,7 @@ def merge(wanted: Wanted, view: View) -> Select[Any]:
         first = (
             merged.order_by(*wanted.directions(bare)).limit(_limit(wanted.limit)).subquery("first")
         )
-        return select(*table.selected()).select_from(
-            first.join(table.core, _rowid_of(table) == first.c[_ROW])
-        )
+        return select(*table.selected()).select_from(_looked_up(first, table))
     # Without the limits it would rather read all there is of each, and sort that.
     each = (select(limited(part, wanted.limit).subquery()) for part in parts)
     rows = union_all(*each).subquery("united")
@@ -148,24 +148,22 @@ def walk(wanted: Wanted, view: View, bound: int) -> Any:
     Less than a page without that row is all there is.
     """
     owned, table = wanted.owned, wanted.owned.table
+    tested = any(decision.tests for decision in view.some)
     if table.dialect == "sqlite":
         # It carries every column it selects through the walk, so it walks with what it needs. It
         # does not see that the walk is in order, and would take all of it to sort it again; but the
         # rows come as they were walked, for what is joined to each is one row.
-        names = dict.fromkeys(
-            [*(term.column for term in wanted.order), *owned.id_columns, OWNER_ID]
-        )
+        names = dict.fromkeys([*(owned.id_columns if tested else ()), OWNER_ID])
         columns = [_rowid(), *(table.core.c[name] for name in names)]
         walked = wanted.page(bound, columns=columns).subquery("walked")
-        rows = select(*table.selected()).select_from(
-            walked.join(table.core, _rowid_of(table) == walked.c[_ROW])
-        )
+        rows = select(*table.selected()).select_from(_looked_up(walked, table))
     else:
         walked = wanted.page(bound).subquery("walked")
         rows = select(*(walked.c[name] for name in table.columns)).order_by(
             *wanted.directions(walked.c)
         )
-    own = view.permits(walked.c[OWNER_ID], owned.row_id_of(walked.c), many=True)
+    row_id = owned.row_id_of(walked.c) if tested else None
+    own = view.permits(walked.c[OWNER_ID], row_id, many=True)
     first = rows.where(own).limit(_limit(wanted.limit)).subquery("own")
     one: ColumnElement[Any] = literal_column("1").label("one")
     last = wanted.page(1, columns=[one], skip=bound).subquery("last")
@@ -198,9 +196,7 @@ def heads(wanted: Wanted, view: View) -> Select[Any]:
             .subquery("ranked")
         )
         # It would carry every column through the sorting.
-        return select(*table.selected()).select_from(
-            ranked.join(table.core, _rowid_of(table) == ranked.c[_ROW])
-        )
+        return select(*table.selected()).select_from(_looked_up(ranked, table))
     ordered = [table.core.c[term.column] for term in wanted.order]
     lateral = _of("owners", wanted, view, 1, ordered).lateral("head")
     begins = owners.join(lateral, literal_column("true"))
@@ -259,6 +255,12 @@ def _first(wanted: Wanted, owners: FromClause, begins: FromClause, columns: Any)
         .order_by(*wanted.directions(columns))
         .limit(_limit(wanted.limit))
     ).subquery("first")
+
+
+def _looked_up(rows: Subquery, table: Table) -> Any:
+    """The rows of which a SQLite subquery has the rowids, as they come and as far as is asked for."""
+    # Before an inner join it would first take all of them.
+    return rows.join(table.core, _rowid_of(table) == rows.c[_ROW], isouter=True)
 
 
 def _limit(limit: int | None) -> ColumnElement[int] | None:

@@ -238,7 +238,9 @@ class Builder:
             self._report(node, path, "is tagged, or looks, like what it is not", QUOTES)
             return None
         if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
-            self._report(node, path, "is not text that UTF-8 can hold", "half a surrogate pair is no letter")
+            self._report(
+                node, path, "is not text that UTF-8 can hold", "half a surrogate pair is no letter"
+            )
             return None
         return value
 

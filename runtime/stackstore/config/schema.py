@@ -29,6 +29,7 @@ RESERVED_TABLES = frozenset(
         "dead_letters",
         "owners",
         "instances",
+        "leases",
         # Indexes of ours: both engines keep them in one space with the tables.
         "kv_expires_at",
         "owners__person",

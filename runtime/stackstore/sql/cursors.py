@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 from collections.abc import Sequence
@@ -24,11 +23,15 @@ from stackstore.sql.tables import Table
 
 _MAC_BYTES = 16
 
+# Made once: json.dumps with arguments makes one for each call.
+_ASCII = json.JSONEncoder(separators=(",", ":"))
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def question(table: Table, where: Conditions, order: Order) -> bytes:
     """What a cursor is bound to: which rows of what, in which order; not how many a page."""
     form = [1, table.name, where.canonical, canonical(order)]
-    return json.dumps(form, separators=(",", ":")).encode()
+    return _ASCII.encode(form).encode()
 
 
 def sign(key: bytes, asked: bytes, kinds: Sequence[ColumnType], position: Sequence[Any]) -> str:
@@ -41,7 +44,7 @@ def sign(key: bytes, asked: bytes, kinds: Sequence[ColumnType], position: Sequen
         position: the driver's values of them.
     """
     values = [neutral(kind, value) for kind, value in zip(kinds, position, strict=True)]
-    payload = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+    payload = _AS_IT_IS.encode(values).encode()
     return _text(_mac(key, asked, payload) + payload)
 
 
@@ -85,4 +88,4 @@ def _text(raw: bytes) -> str:
 def _mac(key: bytes, asked: bytes, payload: bytes) -> bytes:
     # The question's length keeps the two apart.
     head = len(asked).to_bytes(8, "big")
-    return hmac.new(key, head + asked + payload, hashlib.sha256).digest()[:_MAC_BYTES]
+    return hmac.digest(key, head + asked + payload, "sha256")[:_MAC_BYTES]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CompoundSelect, Select
+from sqlalchemy import CompoundSelect, Float, Select
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -87,7 +87,11 @@ def ready(
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - a SELECT has no other
     names = tuple(compiled.positiontup or ())
     types = [column.type for column in compiled._result_columns]  # noqa: SLF001 - as its results do
-    decoders = [kind._cached_result_processor(dialect, None) for kind in types]  # noqa: SLF001
+    # Floats come from both drivers as they are; SQLAlchemy would ask which of the database's types it was.
+    decoders = [
+        None if isinstance(kind, Float) else kind._cached_result_processor(dialect, None)  # noqa: SLF001
+        for kind in types
+    ]
     return Ready(
         text=compiled.string,
         parameters=names,

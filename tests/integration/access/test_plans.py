@@ -23,7 +23,9 @@ class Recorder:
         event.listen(
             pool.engine.sync_engine,
             "before_cursor_execute",
-            lambda _connection, _cursor, statement, parameters, *_: self._note(statement, parameters),
+            lambda _connection, _cursor, statement, parameters, *_: self._note(
+                statement, parameters
+            ),
         )
         read = sql.read_directly
 

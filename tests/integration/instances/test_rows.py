@@ -43,6 +43,14 @@ async def test_a_row_comes_with_the_first_use_and_goes_with_the_end(site):
     assert await site.rows() == []
 
 
+async def test_what_is_used_while_it_ends_gets_none(site):
+    process = site.process()
+    await process.instances.close()
+    await process.use()
+    await asyncio.sleep(0.3)
+    assert await site.rows() == []
+
+
 async def test_a_backend_that_nobody_uses_has_none(postgres_site):
     postgres_site.backends["other"] = postgres_site.backend(database="no_such_database")
     process = postgres_site.process()

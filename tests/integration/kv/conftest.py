@@ -83,6 +83,7 @@ class PostgresPlace:
             "database": database.name,
             "username": database.role,
             "password": database.password,
+            "pooler": database.server.pooler,
         }
 
 

@@ -26,10 +26,12 @@ def open_database(place: dict[str, Any]) -> Any:
         return SqliteDatabase("kv_default", place["path"])
     settings = PoolSettings(size=2, max_overflow=1, acquire_timeout_seconds=20)
     database = PostgresDatabase("kv_default", settings)
+    pooler = place.pop("pooler")
     backend = PostgresBackend(
         type="kv_postgres",
         current=Login(revision="00000000", **place),
         tls=Tls(mode="Disable"),
+        pooler=pooler,
         pool=settings,
     )
     database.pool.offer(targets(backend, "0123456789ab"))

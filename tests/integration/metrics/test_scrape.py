@@ -170,12 +170,12 @@ async def test_who_goes_away_without_a_connection_is_counted(server, scrape):
 
 
 async def test_no_content_and_no_credential_is_shown(server, scrape):
-    canary = "c4n4ry-content"
-    await server.store("c4n4ry-id", canary)
+    canary = "kan4rie-content"
+    await server.store("kan4rie-id", canary)
     assert await server.inference.flush()
     text, shown = await scrape()
     assert shown["stackstore_queue_written_rows_total", SQL, STORE] == 1
-    assert "c4n4ry" not in text
+    assert "kan4rie" not in text
     assert USER.principal not in text
     if server.site.database is not None:
         assert server.site.database.password not in text

@@ -13,19 +13,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import String, TypeDecorator, bindparam, text
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 
 from stackstore import tracing
 from stackstore.access import AuthorizedSqlStore, acting_as
-from stackstore.errors import StackstoreError
+from stackstore.errors import InvalidArgumentError, StackstoreError
 from stackstore.kv import KVStore
 from stackstore.sql import ColumnDefinition, ColumnType
 from tests.integration.instances.site import FIRST, SECOND
 from tests.integration.metrics.conftest import USER, on_postgres
 
-CANARY = "c4n4ry"
+CANARY = "kan4rie"
 
 
 @pytest.fixture
@@ -124,6 +124,22 @@ async def test_a_cancellation_keeps_its_words(spans, server):
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await task
     assert cancelled.value.args == ("mine",)
+
+
+class Picky(TypeDecorator):
+    impl, cache_ok = String, True
+
+    def process_bind_param(self, value, dialect):
+        raise InvalidArgumentError("mine")
+
+
+@on_postgres
+async def test_our_own_errors_keep_theirs(server):
+    statement = text("SELECT :a").bindparams(bindparam("a", "x", type_=Picky))
+    async with server.databases["sql_default"].engine.connect() as connection:
+        with pytest.raises(StatementError) as failure:
+            await connection.execute(statement)
+    assert failure.value.orig.args == ("mine",)
 
 
 @on_postgres

@@ -77,7 +77,13 @@ async def on_postgres(server) -> AsyncIterator[Place]:
     await server.create_database(name, name)
     place = Place(
         "postgresql",
-        {"host": server.host, "port": server.port, "database": name, "username": name},
+        {
+            "host": server.host,
+            "port": server.port,
+            "database": name,
+            "username": name,
+            "pooler": server.pooler,
+        },
     )
     place.server = server
     yield place

@@ -26,12 +26,14 @@ def postgres_pool(address, *, backend_only=False):
         size=place.pop("size", 8), max_overflow=place.pop("max_overflow", 2),
         acquire_timeout_seconds=place.pop("acquire_timeout_seconds", 10),
     )  # fmt: skip
+    pooler = place.pop("pooler", "None")
     timeout = place.pop("statement_timeout_seconds", 30)
     backend = PostgresBackend(
         type="sql_postgres",
         current=Login(revision="0badcafe", **place),
         previous=(),
         tls=Tls(mode="Disable"),
+        pooler=pooler,
         pool=settings,
         statement_timeout_seconds=timeout,
     )

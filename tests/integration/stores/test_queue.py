@@ -459,7 +459,7 @@ async def test_a_forked_child_is_told(place, use):
 async def test_records_are_checked_when_they_are_made(place, use):
     each = await use(place)
     for row in ({"n": 1}, {"id": None}, {"id": 1.5}):
-        with pytest.raises(InvalidArgumentError, match="primary key has to be given"):
+        with pytest.raises(InvalidArgumentError, match="primary key \\(id\\) has to be given"):
             each.record(row)
     with pytest.raises(InvalidArgumentError, match="can't be written as JSON"):
         each.record({"id": "a", "body": {CANARY}})

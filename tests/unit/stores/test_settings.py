@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,9 +81,10 @@ def test_more_writers_than_there_can_be_are_the_most_and_it_is_said(given):
 
 
 def test_the_most_writers_are_those_of_a_queue():
-    WriteQueue(None, name="x", writers=MAX_WRITERS)
+    sink = SimpleNamespace(lanes=lambda wanted: wanted)
+    WriteQueue(sink, name="x", writers=MAX_WRITERS)
     with pytest.raises(InvalidArgumentError):
-        WriteQueue(None, name="x", writers=MAX_WRITERS + 1)
+        WriteQueue(sink, name="x", writers=MAX_WRITERS + 1)
 
 
 def test_a_store_that_writes_before_it_answers_has_no_queue_and_no_journal():

@@ -39,10 +39,10 @@ class Gate(Generic[T]):
 
     def enter(self, size: int) -> bool:
         """Enter, if there is room and nobody waits for it."""
-        if self._line or not self._fits(size):
+        rows, total = self.rows + 1, self.size + size
+        if rows > self.max_rows or total > self.max_bytes or self._line:
             return False
-        self.rows += 1
-        self.size += size
+        self.rows, self.size = rows, total
         return True
 
     def force(self, size: int) -> None:

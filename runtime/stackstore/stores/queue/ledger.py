@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stackstore.stores.queue.records import Entry
@@ -42,18 +42,17 @@ class Ledger:
         self._by_user[user] = self._by_user.get(user, 0) + 1
         return self._order
 
-    def done(self, entries: Iterable[Entry]) -> None:
+    def done(self, entries: Sequence[Entry]) -> None:
         """These are written or set aside."""
-        for entry in entries:
-            user = entry.record.user
-            left = self._by_user[user] - 1
-            if left:
-                self._by_user[user] = left
-            else:
-                del self._by_user[user]
-            self._total -= 1
-            if self._watches:
-                self._count(user, entry.order)
+        by_user = self._by_user
+        for user, count in Counter([entry.record.user for entry in entries]).items():
+            self._total -= count
+            by_user[user] -= count
+            if not by_user[user]:
+                del by_user[user]
+        if self._watches:
+            for entry in entries:
+                self._count(entry.record.user, entry.order)
                 self._count(None, entry.order)
 
     def watch(self, user: str | None, reached: Callable[[], None]) -> Watch | None:

@@ -62,8 +62,6 @@ class Rows:
             for place, name in enumerate(columns)
             if table.columns[name].type in (*_TEXTS, ColumnType.JSON)
         ]
-        # To SQLite's driver a text that isn't quite one is something to be adapted, and takes longer.
-        self._adapts = table.dialect == "sqlite"
         self._defaults = {name: table.columns[name].default for name in columns}
         # With one name it would give a value instead of a tuple.
         self._values = itemgetter(*columns, columns[0])
@@ -107,12 +105,11 @@ class Rows:
                 continue
             kind = type(value)
             if is_json:
+                # JsonText stays what it is: the drivers take it, and it may be long to copy.
                 if kind is not JsonText:
                     value = values[place] = encode(
                         self.table.dialect, self.columns[place], ColumnType.JSON, value
                     )
-                elif self._adapts:
-                    value = values[place] = str.__str__(value)
                 size += len(value) if value.isascii() else getsizeof(value)
             elif kind is str and value.isascii():
                 size += len(value)

@@ -197,7 +197,7 @@ class TableSink:
 
         async def work(connection: AsyncConnection) -> list[Mark]:
             found: Any = await connection.exec_driver_sql(self._marking.all, (queue,))
-            return [Mark(queue, *row, durable=True) for row in found]
+            return [Mark(queue, row[0], row[1], row[2], durable=True) for row in found]
 
         return await self._atomically(work)
 

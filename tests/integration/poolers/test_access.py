@@ -1,0 +1,3 @@
+"""AuthorizedSqlStore, through pgbouncer."""
+
+from tests.integration.essence.access import *  # noqa: F403

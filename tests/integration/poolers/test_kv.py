@@ -1,0 +1,3 @@
+"""KVStore, through pgbouncer."""
+
+from tests.integration.essence.kv import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""SqlStore, through pgbouncer."""
+
+from tests.integration.essence.sql import *  # noqa: F403
