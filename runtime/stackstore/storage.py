@@ -62,7 +62,10 @@ class Storage(StackStores):
         )
         self._kv: dict[tuple[str, str], KVStore] = {}
         self._sql: dict[str, SqlStore] = {}
-        self._instances = Instances(self._databases, stack_id)
+        # Whoever asks for instances asks by the stack's id, which only a snapshot has.
+        self._instances = (
+            None if prepared.snapshot is None else Instances(self._databases, stack_id)
+        )
         self.begin_retention()
         if self._watcher is not None:
             self._watcher.start()
@@ -129,7 +132,8 @@ class Storage(StackStores):
         left = await self.end(grace)
         if self._watcher is not None:
             await self._watcher.stop()
-        await self._instances.close()
+        if self._instances is not None:
+            await self._instances.close()
         await asyncio.gather(*(store.close() for store in self._kv.values()))
         await self._databases.close()
         return left

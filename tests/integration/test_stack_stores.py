@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sqlite3
 import time
 
 import pytest
@@ -232,3 +234,17 @@ async def test_each_process_is_seen_in_the_databases_it_uses(pod):
             return len(await living(database, "9d2e41b0c7aa")) == 1
 
         await until(seen)
+
+
+async def test_without_a_snapshot_a_database_gets_no_table_of_instances(pod, tmp_path):
+    environ = {
+        "KV_DEFAULT_PATH": str(tmp_path / "a.db"),
+        "SQL_DEFAULT_PATH": str(tmp_path / "b.db"),
+    }
+    async with await stackstore.open(pod.config, environ=environ) as storage:
+        with acting_as(ALICE):
+            await storage.prompts().create_prompt("Hello")
+    with contextlib.closing(sqlite3.connect(tmp_path / "b.db")) as file:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+    assert "stackstore_prompts" in tables
+    assert "stackstore_instances" not in tables

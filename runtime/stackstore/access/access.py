@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stackstore.access.errors import AccessDeniedError
@@ -30,11 +30,15 @@ class Asker:
         user: who; None: anybody, because authorization is off.
         tenant: in which tenant; None: in none.
         owner: whose what is written will be.
+        questions: what he asked before, for `Access` alone.
     """
 
     user: User | None
     tenant: str | None
     owner: Owner
+    questions: dict[tuple[Action, str], Question] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def binding(self) -> list[Any]:
@@ -117,10 +121,14 @@ class Access:
 
     def question_within(self, action: Action, before: str, asker: Asker) -> Question:
         """The same of what is in no table: its names are `before` and then an id."""
-        ruling = self._rulings.get((action, before))
-        if ruling is None:
-            ruling = self._rulings[action, before] = self.policy.ruling_within(action, before)
-        return Question(asker.user, asker.tenant, ruling, self.tenancy, self._by_policy)
+        found = asker.questions.get((action, before))
+        if found is None:
+            ruling = self._rulings.get((action, before))
+            if ruling is None:
+                ruling = self._rulings[action, before] = self.policy.ruling_within(action, before)
+            found = Question(asker.user, asker.tenant, ruling, self.tenancy, self._by_policy)
+            asker.questions[action, before] = found
+        return found
 
     def user_of(self, owner: Owner) -> User | None:
         """As whom to go on with what an owner began; None: authorization is off.

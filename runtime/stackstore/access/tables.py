@@ -111,8 +111,9 @@ class Owned:
     def shown(self, rows: list[Row]) -> list[Row]:
         """Rows as callers see them, in place."""
         for row in rows:
-            for name in OURS:
-                row.pop(name, None)
+            if OWNER_ID in row or OWNER_KEY in row:
+                for name in OURS:
+                    row.pop(name, None)
         return rows
 
 

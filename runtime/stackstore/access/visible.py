@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -73,6 +73,15 @@ class Question:
     ruling: Ruling
     tenancy: Tenancy
     unowned_by_policy: bool
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Questions are keys, and asked again and again.
+        parts = self.user, self.tenant, self.ruling, self.tenancy, self.unowned_by_policy
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def decision(self, owner: Owner) -> Decision:
         """What is decided about an owner's rows."""
@@ -281,7 +290,12 @@ class View:
     def merged(self) -> list[tuple[ColumnElement[int], Decision]]:
         """Each owner whose rows may be let through, and how; for a few of them."""
         decisions = [decision for decision in self.some for _ in self.decided.ids[decision]]
-        return [(self._number(("each", n)), decision) for n, decision in enumerate(decisions)]
+        numbers = [self._number(("each", place)) for place in range(len(decisions))]
+        if self.dialect == "postgresql":
+            # Where it knows who is meant, and that they have few rows, it plans anew each time, which
+            # takes longer than to read the page.
+            numbers = [select(number).scalar_subquery() for number in numbers]
+        return list(zip(numbers, decisions, strict=True))
 
     def value(self, parameter: Parameter) -> Any:
         """What a parameter of its statements stands for."""

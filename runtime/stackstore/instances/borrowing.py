@@ -56,6 +56,10 @@ class Borrower:
         """As the database lends it."""
         return self._database.reader()
 
+    def writer(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """As the database lends it."""
+        return self._database.writer()
+
     async def close(self) -> None:
         """Nothing: it belongs to others."""
 

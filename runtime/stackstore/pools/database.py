@@ -42,7 +42,15 @@ class Database(Protocol):
         ...
 
     def reader(self) -> AbstractAsyncContextManager[Any]:
-        """Lend a connection as `driver` does, for what keeps nobody else waiting.
+        """Lend a connection as `driver` does, for one SELECT at a time.
+
+        Raises:
+            BackendUnavailableError: none came free, or none could be opened, in time.
+        """
+        ...
+
+    def writer(self) -> AbstractAsyncContextManager[Any]:
+        """Lend a connection that nobody else has meanwhile, for a transaction of the caller's.
 
         Raises:
             BackendUnavailableError: none came free, or none could be opened, in time.

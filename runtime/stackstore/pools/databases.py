@@ -58,8 +58,12 @@ class Handle:
         return self.database.driver()
 
     def reader(self) -> AbstractAsyncContextManager[Any]:
-        """The same for a read alone."""
+        """The same for SELECTs."""
         return self.database.reader()
+
+    def writer(self) -> AbstractAsyncContextManager[Any]:
+        """The same for a transaction."""
+        return self.database.writer()
 
     async def close(self) -> None:
         """Nothing: the pool belongs to all who share it."""

@@ -94,8 +94,10 @@ class PostgresDatabase:
             self.pool.release(slot)
 
     def reader(self) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection]:
-        """The same: here reading is no different."""
+        """The same: here reading is no different, nor writing."""
         return self.driver()
+
+    writer = reader
 
     def rename(self, name: str) -> None:
         """Which backends it serves now, for messages."""

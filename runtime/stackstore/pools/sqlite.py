@@ -66,6 +66,19 @@ async def _prepare(connection: aiosqlite.Connection) -> None:
             await asyncio.sleep(0.01)
 
 
+@dataclasses.dataclass(slots=True)
+class _Reader:
+    """A connection for reads, to which file it is, and how many callers have it."""
+
+    connection: aiosqlite.Connection
+    file: FileId | None
+    users: int = 0
+
+
+def _users(reader: _Reader) -> int:
+    return reader.users
+
+
 class SqliteDatabase:
     """`Database` over one file; see `stackstore.pools.database`."""
 
@@ -81,9 +94,7 @@ class SqliteDatabase:
         self._hot: aiosqlite.Connection | None = None
         self._hot_file: FileId | None = None
         self._opening = asyncio.Lock()
-        self._reading = asyncio.Semaphore(READERS)
-        # Those of `reader` that nobody has, with the file each is of.
-        self._idle: list[tuple[aiosqlite.Connection, FileId | None]] = []
+        self._readers: list[_Reader] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._closed = False
@@ -169,30 +180,25 @@ class SqliteDatabase:
 
     @contextlib.asynccontextmanager
     async def reader(self) -> AsyncIterator[aiosqlite.Connection]:
-        """Lend a connection of the caller's own in autocommit, for reads on hot paths."""
+        """Lend a connection in autocommit, for one SELECT at a time; several callers may share it."""
         if self._memory:
             # The one there is, in turn with whoever writes.
-            async with self.engine.connect() as turn:
-                lent: Any = (await turn.get_raw_connection()).driver_connection
+            async with self.writer() as lent:
                 yield lent
             return
-        async with self._reading:
-            self._check_owner()
-            connection, file = await self._unused()
-            finished = False
-            try:
-                yield connection
-                finished = True
-            except Exception:
-                finished = True
-                raise
-            finally:
-                # Whoever was cancelled leaves a statement behind that goes on.
-                if finished and not self._closed and not connection.in_transaction:
-                    self._idle.append((connection, file))
-                else:
-                    self._counters.closed += 1
-                    await connection.close()
+        reader = await self._least_used()
+        reader.users += 1
+        try:
+            yield reader.connection
+        finally:
+            reader.users -= 1
+
+    @contextlib.asynccontextmanager
+    async def writer(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Lend a connection of the caller's own in autocommit: he sees to his transaction."""
+        async with self.engine.connect() as turn:
+            lent: Any = (await turn.get_raw_connection()).driver_connection
+            yield lent
 
     async def close(self) -> None:
         """Close every connection and end their threads.
@@ -203,7 +209,7 @@ class SqliteDatabase:
         if self._loop is not None:
             self._check_process()
         self._closed = True
-        await self._close_idle()
+        await self._close_readers()
         if self._engine is not None:
             await self._engine.dispose()
         if self._hot is not None:
@@ -230,22 +236,27 @@ class SqliteDatabase:
             self._counters.closed += 1
         await hot.close()
 
-    async def _unused(self) -> tuple[aiosqlite.Connection, FileId | None]:
-        """A connection for `reader`, and to which file."""
-        while self._idle:
-            connection, file = self._idle.pop()
-            if file == self._file():
-                return connection, file
-            # The file was removed or replaced.
-            self._counters.closed += 1
-            await connection.close()
-        return await self._connect(), self._file()
+    async def _least_used(self) -> _Reader:
+        self._check_owner()
+        file = self._file()
+        found = min(self._readers, key=_users, default=None)
+        if found is not None and found.file == file and not found.users:
+            return found
+        if found is not None and found.file == file and len(self._readers) >= READERS:
+            return found
+        async with self._opening:
+            for stale in [reader for reader in self._readers if reader.file != self._file()]:
+                # The file was removed or replaced.
+                self._readers.remove(stale)
+                await self._drop(stale.connection)
+            if len(self._readers) < READERS:
+                connection = await self._connect()
+                self._readers.append(_Reader(connection, self._file()))
+            return min(self._readers, key=_users)
 
-    async def _close_idle(self) -> None:
-        while self._idle:
-            connection, _ = self._idle.pop()
-            self._counters.closed += 1
-            await connection.close()
+    async def _close_readers(self) -> None:
+        while self._readers:
+            await self._drop(self._readers.pop().connection)
 
     async def _connect(self) -> aiosqlite.Connection:
         self._check_owner()

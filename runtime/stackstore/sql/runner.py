@@ -177,7 +177,7 @@ class Runner:
     @contextlib.asynccontextmanager
     async def _driver(self) -> AsyncIterator[Any]:
         # Not `driver()`: on SQLite a large write would keep those waiting who share that one.
-        async with self.turn(writes=True), self.database.reader() as driver:
+        async with self.turn(writes=True), self.database.writer() as driver:
             yield driver
 
     @contextlib.asynccontextmanager
