@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,6 +13,13 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql.columns import JsonText
+
+MAX_DEPTH = 200
+"""How deep mappings and lists may be nested; what models say is about ten deep."""
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_MOST_DIGITS = 4_300
+_DIGITS = re.compile(rb"\d{4300}")
 
 Document: TypeAlias = BaseModel | Mapping[str, Any]
 """An object of the server's API, or the same as a mapping."""
@@ -77,7 +85,8 @@ def _written(document: Document | Sequence[Document]) -> str:
         written = to_json(document, by_alias=True, inf_nan_mode="constants")
     except (PydanticSerializationError, UnicodeError):
         # Half a surrogate pair, as a cut stream leaves it, has no UTF-8, but an escape in JSON.
-        return json.dumps(document, default=_fields, allow_nan=False)
+        written = json.dumps(document, default=_fields, allow_nan=False).encode()
+    _check_readable(written)
     if _suspect(written):
         json.loads(written, parse_constant=_refuse)
     return written.decode()
@@ -86,6 +95,21 @@ def _written(document: Document | Sequence[Document]) -> str:
 def _suspect(written: bytes) -> bool:
     # Strict JSON: a NaN that only Python reads back would stop every other reader.
     return b"NaN" in written or b"Infinity" in written
+
+
+def _check_readable(written: bytes) -> None:
+    """See to it that who reads it can: one document must not make everybody's lists fail.
+
+    Python's parser goes as deep as its caller leaves it room, and reads numbers of 4,300 digits.
+    """
+    if written.count(b"[") + written.count(b"{") > MAX_DEPTH:
+        depth = 0
+        for found in _BRACKETS.finditer(written):
+            depth += 1 if found[0] in {b"[", b"{"} else -1 if found[0] in {b"]", b"}"} else 0
+            if depth > MAX_DEPTH:
+                raise RecursionError
+    if len(written) > _MOST_DIGITS and _DIGITS.search(written):
+        json.loads(written)
 
 
 def _fields(value: object) -> Any:

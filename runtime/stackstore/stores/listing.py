@@ -10,7 +10,10 @@ from stackstore.access.operations import AuthorizedOperations
 from stackstore.errors import InvalidArgumentError
 from stackstore.sql import Page
 from stackstore.sql.names import shown
-from stackstore.sql.operations import MAX_LIMIT, Operations, Where
+from stackstore.sql.operations import Operations, Where
+
+MAX_PAGE = 1_000
+"""Most rows of a page: one request must not take all memory."""
 
 Direction = Literal["asc", "desc"]
 
@@ -92,9 +95,9 @@ def check(limit: object, order: object) -> Direction:
         InvalidArgumentError: they aren't. A limit of 0 isn't "no limit": what was asked for is
             a page, and an unbounded one would be the whole table.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
         raise InvalidArgumentError(
-            f"limit is a whole number from 1 to {MAX_LIMIT}, not {_number(limit)}"
+            f"limit is a whole number from 1 to {MAX_PAGE}, not {_number(limit)}"
         )
     # The server's own Order is an Enum whose members are texts.
     word = getattr(order, "value", order)

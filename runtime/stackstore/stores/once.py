@@ -16,19 +16,15 @@ class Once:
 
     Args:
         work: what to do.
+
+    Attributes:
+        is_done: whether it was done.
     """
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it was done."""
-        task = self._task
-        return (
-            task is not None and task.done() and not task.cancelled() and task.exception() is None
-        )
+        self.is_done = False
 
     async def __call__(self) -> None:
         """See to it that it is done.
@@ -58,3 +54,4 @@ class Once:
 
     async def _do(self) -> None:
         await self._work()
+        self.is_done = True

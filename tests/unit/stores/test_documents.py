@@ -67,6 +67,34 @@ def test_what_is_no_json_is_refused_without_being_quoted(wrong):
     assert told.value.__context__ is None
 
 
+def _nested(depth: int, kind: type = list) -> object:
+    made: object = "x"
+    for _ in range(depth):
+        made = [made] if kind is list else {"a": made}
+    return made
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_what_is_nested_deeper_than_readers_can_follow_is_refused(kind):
+    given = {"a": _nested(documents.MAX_DEPTH - 1, kind), "b": "]}[{" * 300, "c": '"\\"' * 300}
+    assert documents.plain("a document", given) == given
+    for more in ("", "\ud83d"):
+        with pytest.raises(InvalidArgumentError, match="RecursionError"):
+            documents.text("a document", {"a": _nested(documents.MAX_DEPTH, kind), "b": more})
+
+
+def test_brackets_within_texts_and_many_siblings_are_no_depth():
+    given = {"a": ["[[[{{{"] * 1_000, "b": [{"c": []} for _ in range(1_000)]}
+    assert documents.plain("a document", given) == given
+
+
+def test_numbers_that_nobody_can_read_back_are_refused():
+    digits = {"text": "7" * 5_000}
+    assert documents.plain("a document", digits) == digits
+    with pytest.raises(InvalidArgumentError, match="ValueError"):
+        documents.text("a document", {"n": 10**4_400})
+
+
 def test_a_list_is_no_document():
     with pytest.raises(InvalidArgumentError, match="is a model or a mapping, not a list"):
         documents.plain("a document", [])

@@ -13,6 +13,8 @@ from stackstore.sql.tables import Row
 from stackstore.stores.conversations.rows import named
 
 _AT_ONCE = 100
+_MOST_LOOKED_AT = 500
+"""Of how many conversations' items of one id it is asked which one is meant: anybody may make more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ class Incoming:
             InvalidArgumentError: an item is in the conversation already.
         """
         there = await self.present(documents)
+        strange: set[str] = set()
         found = []
         for document in documents:
             wanted = document.get("id")
             if wanted in there:
                 raise InvalidArgumentError(f"item {shown(wanted)} is already in the conversation")
-            known = await self._readable(wanted) if wanted else None
+            known = await self._readable(wanted) if wanted and wanted not in strange else None
             if known is None:
+                strange.add(wanted or "")
                 found.append((named(document), self.now))
             else:
                 there.add(known["id"])
@@ -89,7 +93,7 @@ class Incoming:
         """
         first: Row | None = None
         cursor: str | None = None
-        while True:
+        for _ in range(_MOST_LOOKED_AT // _AT_ONCE):
             page = await self.rows.unguarded.fetch_all(
                 self.items, {"id": item_id}, ["made"], _AT_ONCE, cursor
             )
@@ -101,7 +105,8 @@ class Incoming:
                     first = row
             cursor = page.next_cursor
             if cursor is None:
-                return first
+                break
+        return first
 
     async def _readers(self, uids: set[str]) -> tuple[set[str], set[str]]:
         """Which of these conversations are the user's own, and which others he may read."""

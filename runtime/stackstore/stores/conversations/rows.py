@@ -111,6 +111,20 @@ def documents(items: object) -> list[dict[str, Any]]:
     return [_document(f"items[{place}]", item) for place, item in enumerate(items)]
 
 
+def few(given: Sequence[Document]) -> list[dict[str, Any]]:
+    """The same, of a client: what one request does in one transaction is bounded.
+
+    Raises:
+        InvalidArgumentError: there are too many.
+    """
+    found = documents(given)
+    if len(found) > MAX_ADDED:
+        raise InvalidArgumentError(
+            f"at most {MAX_ADDED} items can be added at a time, not {len(found)}"
+        )
+    return found
+
+
 def _document(what: str, item: Document) -> dict[str, Any]:
     if not isinstance(item, BaseModel | Mapping):
         raise InvalidArgumentError(f"{what} is a model or a mapping, not a {type(item).__name__}")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from stackstore.access import Action, AuthorizedSqlStore, AuthorizedTransaction
-from stackstore.errors import InvalidArgumentError, NotFoundError
+from stackstore.errors import NotFoundError
 from stackstore.sql.names import derived
 from stackstore.sql.tables import Row
 from stackstore.stores.clock import microseconds
@@ -79,12 +79,12 @@ class ConversationsStore:
 
         Args:
             metadata: whatever goes with it, texts by texts.
-            items: as in `add_items`, but any number.
+            items: as in `add_items`.
 
         Raises:
             InvalidArgumentError: an argument isn't possible.
         """
-        given = made.documents(items or [])
+        given = made.few(items or [])
         now = microseconds()
         row = {
             "id": minted("conv"),
@@ -180,11 +180,7 @@ class ConversationsStore:
             InvalidArgumentError: an argument isn't possible, or an item is in the conversation
                 already.
         """
-        given = made.documents(items)
-        if len(given) > made.MAX_ADDED:
-            raise InvalidArgumentError(
-                f"at most {made.MAX_ADDED} items can be added at a time, not {len(given)}"
-            )
+        given = made.few(items)
         chosen = await self._append(conversation_id, given, Incoming.resolved)
         return made.listing([document for document, _ in chosen])
 

@@ -29,12 +29,17 @@ MAX_NAME_BYTES = 1000
 """Most bytes of an id or a model. They are indexed together, which has a bound on both engines."""
 
 _WHAT = "a chat completion"
+_DOCUMENT = (BaseModel, Mapping)
 _MOST = 2**63 - 1
 
 
 def is_unwanted(completion: Document, store: bool | None) -> bool:
     """Whether the request, or the completion itself, says that it is not to be stored."""
-    return store is False or _field(completion, "store") is False
+    if store is not None or not isinstance(completion, BaseModel):
+        return store is False or _field(completion, "store") is False
+    # Not by getattr: a model takes longer to find that it has no such field than to be read here.
+    extra = completion.__pydantic_extra__ or {}
+    return vars(completion).get("store", extra.get("store")) is False
 
 
 def row(completion: Document, input_messages: Sequence[Document], arrived: int) -> Row:
@@ -48,7 +53,7 @@ def row(completion: Document, input_messages: Sequence[Document], arrived: int) 
     Raises:
         InvalidArgumentError: it can't be stored. The text says why, and holds nothing of its content.
     """
-    if not isinstance(completion, BaseModel | Mapping):
+    if not isinstance(completion, _DOCUMENT):
         raise InvalidArgumentError(
             f"{_WHAT} is a model or a mapping, not a {type(completion).__name__}"
         )
@@ -73,7 +78,7 @@ def _are_messages(given: object) -> bool:
     return (
         isinstance(given, Sequence)
         and not isinstance(given, str)
-        and all(isinstance(message, BaseModel | Mapping) for message in given)
+        and all(isinstance(message, _DOCUMENT) for message in given)
     )
 
 
@@ -86,6 +91,10 @@ def _field(completion: Document, name: str) -> Any:
 def _name(completion: Document, field: str) -> str:
     """A text that fits every index: refused here, for once acknowledged it would be set aside."""
     value = _field(completion, field)
+    # Nearly all are so; the others are looked at closely.
+    plain = type(value) is str and value.isascii() and "\0" not in value
+    if plain and 0 < len(value) <= MAX_NAME_BYTES:
+        return str(value)
     if not isinstance(value, str) or not value:
         raise InvalidArgumentError(
             f"{_WHAT} needs {field!r}, a text that is not empty; "

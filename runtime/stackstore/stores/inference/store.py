@@ -134,7 +134,8 @@ class InferenceStore:
         if is_unwanted(completion, store):
             return
         record = self._sink.upsert(row(completion, input_messages, self._now()))
-        await self.initialize()
+        if not self._begin.is_done:
+            await self.initialize()
         await self._put(record)
 
     async def list_chat_completions(

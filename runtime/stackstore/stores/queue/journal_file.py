@@ -77,6 +77,8 @@ class JournalFile:
         """
         failure: BackendUnavailableError
         try:
+            # Whole rows are in it: for this user alone, and the files that SQLite makes beside it too.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=16
             )
@@ -202,7 +204,7 @@ def adopt(directory: Path, name: str) -> tuple[list[JournalFile], JournalFile]:
     failure: BackendUnavailableError
     taken: list[JournalFile] = []
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         ordinal = 1
         for path in sorted(directory.glob(f"{name}-*.journal")):
             ordinal = int(path.stem.split("-")[1]) + 1

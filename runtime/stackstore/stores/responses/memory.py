@@ -116,8 +116,8 @@ class Memory:
         """
         store = await self._tables.ready()
         _, vector_stores = _names(self._table)
-        newest = [("updated_at", "desc")]
-        row = await store.fetch_one(vector_stores, {"namespace": namespace}, newest)
+        # His own, whatever others call theirs: what is kept there is his memory.
+        row = await store.fetch_one(vector_stores, {"namespace": namespace}, own=True)
         if row is not None:
             del row["version"]
         return row

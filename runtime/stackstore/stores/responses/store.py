@@ -26,7 +26,7 @@ from stackstore.stores.responses.rows import (
     retried,
     shown_response,
 )
-from stackstore.stores.retention import Ageing
+from stackstore.stores.retention import MICROSECONDS, Ageing
 from stackstore.stores.tables import StoreTables
 
 __all__ = ["ResponsesStore", "StoredResponse"]
@@ -77,6 +77,7 @@ class ResponsesStore(ConversationMessages, Memory):
             Ageing(
                 conversations.name_of(self._table),
                 "updated_at",
+                MICROSECONDS,
                 goodbye=lambda change, row: self._messages.release(change, row["chain"]["tip"]),
                 reads=("chain",),
             ),

@@ -61,6 +61,7 @@ class VectorStoreFileBatches(VectorStoreFiles):
                     "vector_store_id": whole["id"],
                     "status": batch["status"],
                     "expires_at": batch["expires_at"],
+                    "begun_by": whole["asker"],
                     **claims.WAITING,
                     "batch_data": text("a batch", batch),
                 },
@@ -225,4 +226,5 @@ class VectorStoreFileBatches(VectorStoreFiles):
         )
         if whole is None:
             raise AccessDeniedError("the vector store is gone")
-        return await store.user_of(self._rows.stores, whole["owner_id"])
+        # Not the vector store's owner: whoever may change it would read that one's files.
+        return await store.user_of(self._rows.stores, row["begun_by"])

@@ -67,7 +67,8 @@ class VectorStoreRows:
 
         Args:
             store_id: which.
-            work: what to do, in a transaction that has no owners, with the row as it is now.
+            work: what to do, in a transaction that has no owners, with the row as it is now; `asker`
+                in it is the `owner_id` of who asks.
 
         Raises:
             NotFoundError: there is none, or the user may not see it.
@@ -79,7 +80,7 @@ class VectorStoreRows:
             whole = await held(began, self.stores, row)
             if whole is None:
                 raise await refusal(began, self.stores, row, Action.UPDATE, missing(store_id))
-            return await work(began.unguarded, whole)
+            return await work(began.unguarded, {**whole, "asker": began.owner_id})
 
     async def keep(self, rows: Operations, row: Row, store: dict[str, Any]) -> None:
         """Write a vector store's document, inside `change`."""
@@ -126,6 +127,8 @@ class VectorStoreRows:
                     "vector_store_id": _TEXT,
                     "status": _TEXT,
                     "expires_at": _NUMBER,
+                    # The owner_id of who began it: only as him it is gone on with.
+                    "begun_by": _NUMBER,
                     **claims.COLUMNS,
                     "batch_data": _JSON,
                 },

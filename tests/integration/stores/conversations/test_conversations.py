@@ -142,7 +142,8 @@ async def test_what_is_no_item_is_said_and_nothing_is_stored(store, place):
 
 
 async def test_twenty_items_at_a_time(store):
-    made = await store.create_conversation(items=[said(str(n)) for n in range(45)])
+    made = await store.create_conversation(items=[said(str(n)) for n in range(20)])
+    await store.sync_items(made["id"], [said(str(n)) for n in range(20, 45)])
     await store.add_items(made["id"], [said(str(n)) for n in range(45, 65)])
     with pytest.raises(InvalidArgumentError, match="at most 20 items"):
         await store.add_items(made["id"], [said("x")] * 21)
@@ -172,7 +173,8 @@ async def test_p1_all_items_of_one_call_come_page_by_page(store):
 
 
 async def test_a_page_is_of_twenty_the_last_one_first(store):
-    made = await store.create_conversation(items=[said(n) for n in range(25)])
+    made = await store.create_conversation()
+    await store.sync_items(made["id"], [said(n) for n in range(25)])
     for page in (
         await store.list_items(made["id"]),
         await store.list_items(
@@ -378,3 +380,10 @@ async def test_tables_are_there_for_another_store_of_another_name(place, convers
         other = ConversationsStore(AuthorizedSqlStore(place.store()), "other")
         with pytest.raises(NotFoundError):
             await other.get_conversation(made["id"])
+
+
+async def test_one_request_brings_no_more_than_twenty_items(store):
+    with pytest.raises(InvalidArgumentError, match="at most 20 items"):
+        await store.create_conversation(items=[said("x")] * 21)
+    made = await store.create_conversation(items=[said("x", id="zz")] * 20)
+    assert len(await every(store, made["id"])) == 20

@@ -376,6 +376,21 @@ async def test_a_batch_ends_once(stores):
             await stores.update_file("vs", "f", {}, expected={"status": "completed"})
 
 
+async def test_a_file_batch_is_gone_on_with_as_who_began_it_not_as_the_vector_stores_owner(
+    authorized,
+):
+    mate = User("mate", ALICE.attributes)
+    stores = VectorStoresStore(authorized(), "my_vs")
+    with acting_as(ALICE):
+        await stores.create_vector_store({"id": "vs"})
+    with acting_as(mate):
+        began = (await stores.create_file_batch("vs", ["alices-own-file"]))["id"]
+        assert (await stores.claim_file_batch(began, "vs", seconds=0.001)).user == mate
+    await asyncio.sleep(0.01)
+    (claim,) = await stores.claims.unfinished()
+    assert claim.user == mate
+
+
 async def test_unfinished_batches_are_gone_on_with_as_the_vector_stores_users(
     authorized, monkeypatch
 ):

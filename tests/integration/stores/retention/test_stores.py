@@ -146,7 +146,7 @@ async def test_a_conversations_messages_are_as_old_as_their_last_change(authoriz
     (_, ageing) = store.ageings
     await authorized.unguarded.update(
         ageing.table,
-        {"updated_at": int(time.time()) - MONTH - 100},
+        {"updated_at": (int(time.time()) - MONTH - 100) * 1_000_000},
         {"conversation_id": "conv_old"},
     )
     assert await sweep(store, authorized.unguarded) == [0, 2]
