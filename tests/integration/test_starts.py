@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +33,7 @@ async def processes(tmp_path, address, what, count=1):
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.integration.starter",
             json.dumps({"what": what, "config": str(config), "number": number}),
-            cwd=os.getcwd(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            cwd=Path.cwd(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         for number in range(count)
