@@ -3,7 +3,8 @@
 A reader of the limit has the hand-written statement on the bare driver, with the best index that
 there is for exactly this user: one of his rows only, in the order asked for. It is on a copy of the
 table, for on the same one it would be of use to ours, or in its way. On Postgres the driver is an
-asyncpg pool of the same size with its default reset, on SQLite sqlite3 behind as many threads.
+asyncpg pool of the same size with its default reset, on SQLite sqlite3 behind as many threads. A page
+is dictionaries with the documents parsed, as a server hands them on.
 """
 
 from __future__ import annotations
@@ -42,12 +43,29 @@ SCHEMA = {
     "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
     "created": ColumnDefinition(ColumnType.INTEGER, nullable=False),
     "model": ColumnType.STRING,
-    "document": ColumnType.TEXT,
+    "document": ColumnType.JSON,
 }
 COLUMNS = "id, created, model, document"
 
 ROLE = "bench"
-_DOCUMENT = json.dumps({"object": "chat.completion", "choices": [{"message": "x" * 120}]})
+_DOCUMENT = json.dumps(
+    {
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "x" * 120},
+            }
+        ],
+        "usage": {"prompt_tokens": 17, "completion_tokens": 40, "total_tokens": 57},
+        "input_messages": [
+            {"role": "system", "content": "y" * 60},
+            {"role": "user", "content": "z" * 80},
+        ],
+    }
+)
+"""The least that a server has of a completion; both sides parse it for each row of a page."""
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -185,6 +203,13 @@ class Limit:
         raise NotImplementedError
 
 
+def parsed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as a server needs them."""
+    for row in rows:
+        row["document"] = json.loads(row["document"])
+    return rows
+
+
 def _insert(table: str, old: Sequence[int], numbers: str, owner_of: str, text: str) -> str:
     """One statement for all rows; times have ties of four."""
     return (
@@ -204,7 +229,7 @@ class PostgresLimit(Limit):
         await self._pool.execute(statement)
 
     async def read(self, statement: str) -> list[dict[str, Any]]:
-        return [dict(row) for row in await self._pool.fetch(statement)]
+        return parsed([dict(row) for row in await self._pool.fetch(statement)])
 
     async def write(self, table: str, old: Sequence[int], owners: int, rows: int) -> None:
         listed = ", ".join(map(str, old))
@@ -252,8 +277,7 @@ class SqliteLimit(Limit):
             names = [column[0] for column in found.description]
             return [dict(zip(names, row, strict=True)) for row in found]
 
-        rows: list[dict[str, Any]] = await self._do(work)
-        return rows
+        return parsed(await self._do(work))
 
     async def write(self, table: str, old: Sequence[int], owners: int, rows: int) -> None:
         owner = f"n * 7919 % {owners} + 1"

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import json
 import random
 import sqlite3
 import statistics
@@ -26,7 +27,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import asyncpg
 from pydantic import BaseModel, ConfigDict
@@ -77,38 +78,80 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Message(_Model):
-    role: str
+class Function(_Model):
+    name: str
+    arguments: str
+
+
+class ToolCall(_Model):
+    id: str
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class Answer(_Model):
+    role: Literal["assistant"] = "assistant"
     content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class Choice(_Model):
     index: int
-    message: Message
-    finish_reason: str
+    message: Answer
     logprobs: dict[str, Any] | None = None
+    finish_reason: str
+
+
+class PromptDetails(_Model):
+    cached_tokens: int | None = None
+
+
+class CompletionDetails(_Model):
+    reasoning_tokens: int | None = None
 
 
 class Usage(_Model):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: dict[str, int]
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
 
 class Completion(_Model):
     id: str
-    object: str = "chat.completion"
+    object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[Choice]
-    usage: Usage
+    usage: Usage | None = None
     service_tier: str | None = None
-    system_fingerprint: str | None = None
-    metadata: dict[str, str]
+    metadata: dict[str, str] | None = None
 
 
+class Part(_Model):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class System(_Model):
+    role: Literal["system"] = "system"
+    content: str | list[Part]
+
+
+class Question(_Model):
+    role: Literal["user"] = "user"
+    content: str | list[Part]
+
+
+class ToolResult(_Model):
+    role: Literal["tool"] = "tool"
+    tool_call_id: str
+    content: str | list[Part]
+
+
+Message = System | Question | Answer | ToolResult
 Made = tuple[Completion, list[Message]]
 
 
@@ -136,11 +179,12 @@ class Objects:
         def prose(count: int) -> str:
             return " ".join(source.choices(words, k=count)) + ' "quoted"\n'
 
-        call = {
-            "id": "call_1",
-            "type": "function",
-            "function": {"name": "look", "arguments": '{"a": 1}'},
-        }
+        def call(number: int) -> ToolCall:
+            return ToolCall(
+                id=f"call_{number:024d}",
+                function=Function(name="look_up", arguments=json.dumps({"query": prose(6)})),
+            )
+
         completion = Completion(
             id="",
             created=0,
@@ -148,7 +192,7 @@ class Objects:
             choices=[
                 Choice(
                     index=0,
-                    message=Message(role="assistant", content=prose(210), tool_calls=[call]),
+                    message=Answer(content=prose(150), tool_calls=[call(2)]),
                     finish_reason="stop",
                 )
             ],
@@ -156,15 +200,19 @@ class Objects:
                 prompt_tokens=300,
                 completion_tokens=280,
                 total_tokens=580,
-                prompt_tokens_details={"cached_tokens": 0},
+                prompt_tokens_details=PromptDetails(cached_tokens=0),
+                completion_tokens_details=CompletionDetails(reasoning_tokens=0),
             ),
             service_tier="default",
             metadata={"session": "abc", "experiment": "b"},
             provider_extra={"region": "somewhere"},
         )
         messages = [
-            Message(role="system", content=prose(20)),
-            Message(role="user", content=prose(130)),
+            System(content=prose(25)),
+            Question(content=prose(60)),
+            Answer(tool_calls=[call(1)]),
+            ToolResult(tool_call_id=call(1).id, content=[Part(text=prose(60))]),
+            Question(content=[Part(text=prose(40))]),
         ]
         return completion, messages
 

@@ -131,6 +131,11 @@ async def test_a_store_is_made_once_with_one_policy(pod):
                 storage.prompts(policy, **users)
         with pytest.raises(InvalidArgumentError, match="policy"):
             storage.connectors("stricter")
+        for users, told in (({"auth": None}, "auth is True or False"), ({"auth": 0}, "auth is True or False"),
+                            ({"tenancy": "multi"}, "tenancy is a Tenancy")):  # fmt: skip
+            for make in (storage.connectors, storage.registry):
+                with pytest.raises(InvalidArgumentError, match=told):
+                    make(**users)
         assert storage.connectors() is storage.connectors()
 
 
@@ -200,6 +205,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
         assert storage.retentions() == {}
         assert await ids() == ["chatcmpl-2", "chatcmpl-1"]
         pod.stores["inference"] = StoreSettings(retention_seconds=3600, num_writers=8)
+        pod.stores["prompts"] = StoreSettings(retention_seconds=7)
         pod.providers["responses/builtin/persistence.responses"] = StoreSettings(
             retention_seconds=60
         )
@@ -214,6 +220,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
         }  # fmt: skip
         assert storage.retentions()["completions"].deleted == 1
         assert "num_writers changed, which takes effect at the next start" in caplog.text
+        assert "store 'prompts': this release keeps its rows" in caplog.text
         pod.stores.clear()
         pod.write()
 

@@ -22,6 +22,7 @@ from tests.integration.sql.conftest import (  # noqa: F401 - fixtures
 )
 from tests.integration.starter import SCHEMA, config_of
 
+ROOT = Path(__file__).parents[2]
 READER = User("reader", {"teams": ["a"]})
 
 

@@ -67,6 +67,13 @@ class Access:
         tenancy: Tenancy | None = None,
         unowned: Unowned = "deny",
     ) -> None:
+        if not isinstance(auth, bool):
+            # A setting that is missing must not make everything public.
+            raise InvalidArgumentError(f"auth is True or False, not {shown(auth)}")
+        if not isinstance(tenancy, Tenancy | None):
+            raise InvalidArgumentError(
+                f'tenancy is a Tenancy, as Tenancy("multi"), not {shown(tenancy)}'
+            )
         self.policy = policy(rules)
         self.auth = auth
         self.tenancy = tenancy or Tenancy()

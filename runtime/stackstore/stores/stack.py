@@ -228,6 +228,9 @@ class StackStores(ABC):
 
         In the running event loop. Nothing is connected yet; a later snapshot may tell more stores.
         """
+        # All of them, so that what is asked for and not done is in the log from the start.
+        for name in self.config.stores:
+            self._given(name, self._found(name))
         for name, make in AGEING.items():
             place = self._place(name)
             if place is None or name in self._retentions:
@@ -305,8 +308,10 @@ class StackStores(ABC):
             return place
         if name in self.config.absent_stores:
             raise InvalidArgumentError(f"store {name!r} is not configured in {self.config.file}")
+        where = PROVIDERS.get(name)
+        hint = f" (or a provider of {where[0]!r} with {where[1]!r} in its config)" if where else ""
         raise InvalidArgumentError(
-            f"there is no store {name!r} in {self.config.file}; "
+            f"there is no store {name!r}{hint} in {self.config.file}; "
             f"it has {', '.join(sorted(self.config.stores)) or 'none'}"
         )
 

@@ -453,10 +453,16 @@ async def test_a_group_that_fails_leaves_the_next_one_its_chance(tmp_path):
 
 
 async def test_a_journal_is_for_its_own_user_alone(sqlite_place, use, tmp_path):
-    directory = tmp_path / "deep" / "journal"
+    directory = tmp_path / "journal"
     each = await use(sqlite_place, journal=directory)
     await each.put("a")
     assert directory.stat().st_mode & 0o777 == 0o700
     files = list(directory.iterdir())
     assert len(files) >= 3
     assert {file.stat().st_mode & 0o077 for file in files} == {0}
+
+
+async def test_a_directory_whose_volume_is_not_mounted(sqlite_place, use, tmp_path):
+    with pytest.raises(BackendUnavailableError, match="not-mounted/journal"):
+        await use(sqlite_place, journal=tmp_path / "not-mounted" / "journal")
+    assert not (tmp_path / "not-mounted").exists()

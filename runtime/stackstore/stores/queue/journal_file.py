@@ -204,7 +204,8 @@ def adopt(directory: Path, name: str) -> tuple[list[JournalFile], JournalFile]:
     failure: BackendUnavailableError
     taken: list[JournalFile] = []
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not its parents: where a volume isn't mounted, the journal would be on the container's own disk.
+        directory.mkdir(mode=0o700, exist_ok=True)
         ordinal = 1
         for path in sorted(directory.glob(f"{name}-*.journal")):
             ordinal = int(path.stem.split("-")[1]) + 1
