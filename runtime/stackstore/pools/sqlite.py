@@ -103,7 +103,15 @@ class SqliteDatabase:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The SQLAlchemy engine over the same file (over the same connection for `:memory:`)."""
+        """The SQLAlchemy engine over the same file (over the same connection for `:memory:`).
+
+        Raises:
+            StackstoreError: in a forked child.
+        """
+        if self._pid != os.getpid():
+            # Before it looks at a connection: to refuse one, it closes it, and would wait for a thread
+            # that was not forked.
+            raise StackstoreError(not_ours(self.name, forked=True))
         if self._engine is None:
             # Looked up here and not when this module is loaded: tracing replaces the function.
             if self._memory:
