@@ -54,9 +54,10 @@ def texts(what: str, documents: Sequence[Document]) -> list[str]:
     """
     with contextlib.suppress(PydanticSerializationError, TypeError, ValueError, RecursionError):
         written = [to_json(one, by_alias=True, inf_nan_mode="constants") for one in documents]
-        # Anything out of the ordinary takes the way that looks closer.
-        if not _suspect(b"".join(written)) and all(one.startswith(b"{") for one in written):
+        _check_readable(b"".join(written))
+        if all(one.startswith(b"{") for one in written):
             return [one.decode() for one in written]
+    # Anything out of the ordinary takes the way that looks closer.
     found = []
     for document in documents:
         one = text(what, document)
@@ -87,20 +88,20 @@ def _written(document: Document | Sequence[Document]) -> str:
         # Half a surrogate pair, as a cut stream leaves it, has no UTF-8, but an escape in JSON.
         written = json.dumps(document, default=_fields, allow_nan=False).encode()
     _check_readable(written)
-    if _suspect(written):
-        json.loads(written, parse_constant=_refuse)
     return written.decode()
-
-
-def _suspect(written: bytes) -> bool:
-    # Strict JSON: a NaN that only Python reads back would stop every other reader.
-    return b"NaN" in written or b"Infinity" in written
 
 
 def _check_readable(written: bytes) -> None:
     """See to it that who reads it can: one document must not make everybody's lists fail.
 
-    Python's parser goes as deep as its caller leaves it room, and reads numbers of 4,300 digits.
+    Python's parser goes as deep as its caller leaves it room, and reads numbers of 4,300 digits. It
+    reads a NaN, too, which stops every other reader.
+
+    Args:
+        written: a document, or several in a row.
+
+    Raises:
+        ValueError, RecursionError: not everybody can, or (of several in a row) it isn't sure.
     """
     if written.count(b"[") + written.count(b"{") > MAX_DEPTH:
         depth = 0
@@ -108,8 +109,12 @@ def _check_readable(written: bytes) -> None:
             depth += 1 if found[0] in {b"[", b"{"} else -1 if found[0] in {b"]", b"}"} else 0
             if depth > MAX_DEPTH:
                 raise RecursionError
-    if len(written) > _MOST_DIGITS and _DIGITS.search(written):
-        json.loads(written)
+    if b"NaN" in written or b"Infinity" in written or _has_long_digits(written):
+        json.loads(written, parse_constant=_refuse)
+
+
+def _has_long_digits(written: bytes) -> bool:
+    return len(written) > _MOST_DIGITS and _DIGITS.search(written) is not None
 
 
 def _fields(value: object) -> Any:

@@ -16,6 +16,7 @@ MAX_PAGE = 1_000
 """Most rows of a page: one request must not take all memory."""
 
 Direction = Literal["asc", "desc"]
+_TURNED = {"asc": "desc", "desc": "asc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ async def window(
         AccessDeniedError: there is no user.
         BackendUnavailableError: the database can't do it now.
     """
-    check(limit, order)
+    forwards = check(limit, order)
     if sum(given is not None for given in (after, before, cursor)) > 1:
         raise InvalidArgumentError("after, before and cursor exclude each other")
     backwards = before is not None
-    direction = _turned(order) if backwards else check(limit, order)
+    direction = _TURNED[forwards] if backwards else forwards
     page = await operations.fetch_all(
         table,
         where,
@@ -104,10 +105,6 @@ def check(limit: object, order: object) -> Direction:
     if word not in ("asc", "desc"):
         raise InvalidArgumentError(f'order is "asc" or "desc", not {shown(word)}')
     return word
-
-
-def _turned(order: str) -> str:
-    return "asc" if check(1, order) == "desc" else "desc"
 
 
 def _number(value: object) -> str:

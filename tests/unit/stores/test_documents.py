@@ -83,6 +83,16 @@ def test_what_is_nested_deeper_than_readers_can_follow_is_refused(kind):
             documents.text("a document", {"a": _nested(documents.MAX_DEPTH, kind), "b": more})
 
 
+@pytest.mark.parametrize(
+    "wrong", [_nested(documents.MAX_DEPTH), float("nan"), 10**4_400], ids=["deep", "NaN", "long"]
+)
+def test_a_list_of_documents_is_looked_at_as_each_of_them(wrong):
+    fine = {"a": "NaN", "b": "7" * 5_000, "c": [[]] * 300}
+    assert [json.loads(one) for one in documents.texts("an item", [fine, fine])] == [fine, fine]
+    with pytest.raises(InvalidArgumentError, match="an item can't be written as JSON"):
+        documents.texts("an item", [fine, {"a": wrong}, fine])
+
+
 def test_brackets_within_texts_and_many_siblings_are_no_depth():
     given = {"a": ["[[[{{{"] * 1_000, "b": [{"c": []} for _ in range(1_000)]}
     assert documents.plain("a document", given) == given

@@ -17,6 +17,7 @@ from stackstore.errors import BackendUnavailableError, StoreError
 from stackstore.sql.ordering import OrderBy
 from stackstore.sql.runner import T, Work
 from stackstore.sql.tables import Row
+from stackstore.stores.clock import microseconds
 from stackstore.stores.queue.marking import (
     Marking,
     OtherDatabaseError,
@@ -187,7 +188,7 @@ class TableSink:
             _printable(reason),
             record.deletes,
             payload,
-            time.time_ns() // 1000,
+            microseconds(),
         )
         letter = values if self._sql.dialect == "postgresql" else [values]
         return await self._marked(mark, self._marking.letter, letter)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from stackstore.access import AccessDeniedError, AuthorizedSqlStore
 from stackstore.errors import ConflictError
 from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived
+from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import Document
 from stackstore.stores.ids import minted
 from stackstore.stores.responses.growth import Histories
@@ -126,7 +126,7 @@ class ConversationMessages:
         self, store: AuthorizedSqlStore, conversation_id: str, given: Given
     ) -> None:
         table = name_of(self._table)
-        row = {"conversation_id": conversation_id, "updated_at": int(time.time() * 1_000_000)}
+        row = {"conversation_id": conversation_id, "updated_at": microseconds()}
         row |= {"version": minted("v", 24), "chain": {}}
         begun = await Histories(self._messages).begun(store, given, None)
         try:
@@ -143,7 +143,7 @@ class ConversationMessages:
         table = name_of(self._table)
         histories = Histories(self._messages)
         chain, growth = await histories.grown(store, store.unguarded, Chain.of(row["chain"]), given)
-        change = {"updated_at": int(time.time() * 1_000_000), "version": minted("v", 24)}
+        change = {"updated_at": microseconds(), "version": minted("v", 24)}
         seen = {**key, "version": row["version"]}
         async with store.transaction() as rows:
             if not await rows.update(table, {**change, "chain": chain.plain()}, seen):
