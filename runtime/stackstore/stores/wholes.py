@@ -7,9 +7,11 @@ one after another, and what is deleted as a whole leaves no part.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
-from stackstore.access import AccessDeniedError, Action, AuthorizedTransaction
+from stackstore.access import AccessDeniedError, Action, AuthorizedSqlStore, AuthorizedTransaction
 from stackstore.access.operations import AuthorizedOperations
 from stackstore.access.writes import denied
 from stackstore.errors import NotFoundError
@@ -34,6 +36,30 @@ async def held(rows: AuthorizedTransaction, table: str, whole: Row) -> Row | Non
     if not await rows.update(table, {"uid": whole["uid"]}, key(whole)):
         return None
     return await rows.unguarded.fetch_one(table, key(whole))
+
+
+@contextlib.asynccontextmanager
+async def holding(
+    store: AuthorizedSqlStore, table: str, whole: Row, missing: NotFoundError
+) -> AsyncIterator[tuple[AuthorizedTransaction, Row]]:
+    """A transaction that holds a row which was read, with the row as it is now; all or nothing.
+
+    Args:
+        store: where it is.
+        table: in which table.
+        whole: the row.
+        missing: what to say if it is gone.
+
+    Raises:
+        NotFoundError: `missing`.
+        AccessDeniedError: the user may not change it.
+        BackendUnavailableError: the database can't do it now.
+    """
+    async with store.transaction() as rows:
+        now = await held(rows, table, whole)
+        if now is None:
+            raise await refusal(rows, table, whole, Action.UPDATE, missing)
+        yield rows, now
 
 
 async def refusal(

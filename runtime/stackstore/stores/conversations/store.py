@@ -18,7 +18,7 @@ from stackstore.stores.ids import minted
 from stackstore.stores.listing import Listing, check, window
 from stackstore.stores.retention import Ageing, Part
 from stackstore.stores.tables import StoreTables
-from stackstore.stores.wholes import held, key, refusal
+from stackstore.stores.wholes import held, holding, key, refusal
 
 _Chosen = list[tuple[dict[str, Any], int]]
 _Choose = Callable[[Incoming, list[dict[str, Any]]], Awaitable[_Chosen]]
@@ -281,14 +281,11 @@ class ConversationsStore:
         wanted = made.item_id(item_id)
         row = await self._row(conversation_id)
         store = await self._tables.ready()
-        async with store.transaction() as rows:
-            whole = await held(rows, self._table, row)
-            if whole is not None:
-                where = {"conversation": row["uid"], "id": wanted}
-                if not await rows.unguarded.delete(self._items, where):
-                    raise made.no_item(wanted, row["id"])
-        if whole is None:
-            raise await self._refusal(row, Action.UPDATE)
+        missing = made.no_conversation(row["id"])
+        async with holding(store, self._table, row, missing) as (rows, whole):
+            where = {"conversation": row["uid"], "id": wanted}
+            if not await rows.unguarded.delete(self._items, where):
+                raise made.no_item(wanted, row["id"])
         return made.shown_conversation(whole)
 
     # -- inside

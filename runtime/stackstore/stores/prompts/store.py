@@ -16,7 +16,7 @@ from stackstore.stores.ids import minted
 from stackstore.stores.listing import Listing, check, window
 from stackstore.stores.prompts import rows as made
 from stackstore.stores.tables import StoreTables
-from stackstore.stores.wholes import held, key, refusal
+from stackstore.stores.wholes import holding, key, refusal
 
 
 class PromptsStore:
@@ -178,18 +178,14 @@ class PromptsStore:
         made.check_version(version)
         row = await self._row(prompt_id)
         store = await self._tables.ready()
-        async with store.transaction() as rows:
-            whole = await held(rows, self._table, row)
-            if whole is not None:
-                await self._check_base(rows, whole, version, began)
-                number = whole["latest"] + 1
-                new = {**whole, "version": number, "prompt_data": text("a prompt", data)}
-                default = {name: new[name] for name in ("version", "prompt_data")}
-                change = {"latest": number} | (default if set_as_default else {})
-                await rows.update(self._table, change, key(whole))
-                await self._add(rows, {**new, "sequence": microseconds()}, number)
-        if whole is None:
-            raise await self._refusal(row, Action.UPDATE)
+        async with holding(store, self._table, row, made.no_prompt(prompt_id)) as (rows, whole):
+            await self._check_base(rows, whole, version, began)
+            number = whole["latest"] + 1
+            new = {**whole, "version": number, "prompt_data": text("a prompt", data)}
+            default = {name: new[name] for name in ("version", "prompt_data")}
+            change = {"latest": number} | (default if set_as_default else {})
+            await rows.update(self._table, change, key(whole))
+            await self._add(rows, {**new, "sequence": microseconds()}, number)
         return made.shown_version({"version": number, "prompt_data": data}, {**whole, **change})
 
     async def set_default_version(self, prompt_id: str, version: int) -> dict[str, Any]:
@@ -202,17 +198,13 @@ class PromptsStore:
         made.check_version(version)
         row = await self._row(prompt_id)
         store = await self._tables.ready()
-        async with store.transaction() as rows:
-            whole = await held(rows, self._table, row)
-            if whole is not None:
-                where = {"prompt": row["uid"], "version": version}
-                found = await rows.unguarded.fetch_one(self._versions, where)
-                if found is None:
-                    raise made.no_version(version, prompt_id)
-                change = {name: found[name] for name in ("version", "prompt_data")}
-                await rows.update(self._table, change, key(whole))
-        if whole is None:
-            raise await self._refusal(row, Action.UPDATE)
+        async with holding(store, self._table, row, made.no_prompt(prompt_id)) as (rows, whole):
+            where = {"prompt": row["uid"], "version": version}
+            found = await rows.unguarded.fetch_one(self._versions, where)
+            if found is None:
+                raise made.no_version(version, prompt_id)
+            change = {name: found[name] for name in ("version", "prompt_data")}
+            await rows.update(self._table, change, key(whole))
         return made.shown_version(change, {**whole, **change})
 
     async def delete_prompt(self, prompt_id: str) -> None:
@@ -230,7 +222,7 @@ class PromptsStore:
             if deleted:
                 await rows.unguarded.delete(self._versions, {"prompt": row["uid"]})
         if not deleted:
-            raise await self._refusal(row, Action.DELETE)
+            raise await refusal(store, self._table, row, Action.DELETE, made.no_prompt(row["id"]))
 
     # -- inside
 
@@ -267,7 +259,3 @@ class PromptsStore:
                 "prompt_data": row["prompt_data"],
             },
         )
-
-    async def _refusal(self, row: Row, action: Action) -> Exception:
-        store = await self._tables.ready()
-        return await refusal(store, self._table, row, action, made.no_prompt(row["id"]))

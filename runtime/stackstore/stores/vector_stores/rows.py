@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from stackstore.access import Action, AuthorizedSqlStore
+from stackstore.access import AuthorizedSqlStore
 from stackstore.errors import NotFoundError
 from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived, shown
@@ -20,7 +20,7 @@ from stackstore.stores.documents import text
 from stackstore.stores.listing import Listing
 from stackstore.stores.tables import StoreTables, TableDefinition
 from stackstore.stores.vector_stores.documents import name
-from stackstore.stores.wholes import held, key, refusal
+from stackstore.stores.wholes import holding, key
 
 T = TypeVar("T")
 
@@ -76,10 +76,7 @@ class VectorStoreRows:
         """
         row = await self.whole(store_id)
         store = await self.tables.ready()
-        async with store.transaction() as began:
-            whole = await held(began, self.stores, row)
-            if whole is None:
-                raise await refusal(began, self.stores, row, Action.UPDATE, missing(store_id))
+        async with holding(store, self.stores, row, missing(store_id)) as (began, whole):
             return await work(began.unguarded, {**whole, "asker": began.owner_id})
 
     async def keep(self, rows: Operations, row: Row, store: dict[str, Any]) -> None:
