@@ -26,7 +26,7 @@ SCHEMA = "stackstore"
 _LOCK = 0x5354_4143_4B53_544F
 """Key of the transaction-level advisory lock under which all DDL of ours runs ("STACKSTO")."""
 
-_INSUFFICIENT_PRIVILEGE = "42501"
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def table_name(dialect: Dialect, table: str) -> tuple[str | None, str]:
@@ -191,7 +191,7 @@ async def lock_ddl(database: Database, connection: AsyncConnection) -> None:
     try:
         await connection.exec_driver_sql(f'CREATE SCHEMA "{SCHEMA}"')
     except DBAPIError as error:
-        if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+        if sqlstate(error) != INSUFFICIENT_PRIVILEGE:
             raise
     else:
         return
@@ -206,7 +206,7 @@ def _failure(
     database: Database, component: Component, error: DBAPIError | OSError
 ) -> BackendUnavailableError:
     where = f"backend {database.name!r}: the tables of {component.name}"
-    if _sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
+    if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
         return BackendUnavailableError(
             f"{where} can't be looked at or made: the role lacks a right in schema {SCHEMA!r}; "
             f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} to it (or, where its owner has made them, "
@@ -217,12 +217,13 @@ def _failure(
         original = error.orig
         cause = getattr(original, "__cause__", None) or original
         reason = type(cause).__name__
-        name = _sqlstate(error) or getattr(cause, "sqlite_errorname", None)
+        name = sqlstate(error) or getattr(cause, "sqlite_errorname", None)
         reason += f" ({name})" if name else ""
     else:
         reason = type(error).__name__
     return BackendUnavailableError(f"{where} could not be made: {reason}")
 
 
-def _sqlstate(error: BaseException) -> str | None:
+def sqlstate(error: BaseException) -> str | None:
+    """Postgres' code of what went wrong; None: it has none."""
     return getattr(getattr(error, "orig", None), "sqlstate", None)

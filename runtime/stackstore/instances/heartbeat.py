@@ -15,7 +15,7 @@ from stackstore.errors import StackstoreError
 from stackstore.instances import borrowing, table
 from stackstore.instances.borrowing import Borrower, BusyError
 from stackstore.pools.database import Database
-from stackstore.schema import SCHEMA, Tables, qualified
+from stackstore.schema import INSUFFICIENT_PRIVILEGE, SCHEMA, Tables, qualified, sqlstate
 from stackstore.sql.errors import CAUGHT, Outcome, fault
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ LONGEST_PAUSE_SECONDS = 300.0
 """Between two beats of a row that the database won't take."""
 
 _CLOSING_SECONDS = 0.5
-
-_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 class Heartbeat:
@@ -147,7 +145,7 @@ class Heartbeat:
         place = qualified(self._database.dialect, table.NAME)
         if isinstance(error, StackstoreError):
             said = str(error)
-        elif isinstance(error, DBAPIError) and _state(error) == _INSUFFICIENT_PRIVILEGE:
+        elif sqlstate(error) == INSUFFICIENT_PRIVILEGE:
             said = (
                 f"{where}: the role may not write {place}; GRANT USAGE ON SCHEMA {SCHEMA} and SELECT, "
                 f"INSERT, UPDATE, DELETE ON {place} to it"
@@ -169,7 +167,3 @@ class Heartbeat:
         if said != self._told:
             self._told = said
             logger.warning("this process can't be seen as a user of its backend: %s", said)
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)

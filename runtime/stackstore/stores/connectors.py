@@ -8,13 +8,13 @@ from typing import Any
 
 from stackstore.access import AccessDeniedError, Action, AuthorizedSqlStore
 from stackstore.errors import ConflictError, InvalidArgumentError, NotFoundError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived, shown
 from stackstore.sql.tables import Row
 from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import Document, plain, text
+from stackstore.stores.ids import filled
 from stackstore.stores.listing import Listing, check
-from stackstore.stores.tables import StoreTables, TableDefinition
+from stackstore.stores.tables import JSON, NUMBER, TEXT, TEXT_KEY, StoreTables, TableDefinition
 from stackstore.stores.wholes import key, refusal
 
 _OPTIONAL = ("server_label", "server_name", "server_description", "server_version")
@@ -49,13 +49,13 @@ class ConnectorsStore:
                 TableDefinition(
                     table_name,
                     {
-                        "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-                        "connector_type": ColumnDefinition(ColumnType.STRING, nullable=False),
+                        "id": TEXT_KEY,
+                        "connector_type": TEXT,
                         # Microseconds; of several owners' of one id the newest is shown.
-                        "sequence": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+                        "sequence": NUMBER,
                         # Random: says which row, where several users have one of this id.
-                        "uid": ColumnDefinition(ColumnType.STRING, nullable=False),
-                        "connector_data": ColumnDefinition(ColumnType.JSON, nullable=False),
+                        "uid": TEXT,
+                        "connector_data": JSON,
                     },
                     {derived(table_name, "id"): ["id"]},
                 )
@@ -137,7 +137,7 @@ class ConnectorsStore:
         Raises:
             NotFoundError: there is none, or the user may not see it.
         """
-        wanted = _text("connector_id", connector_id)
+        wanted = filled("connector_id", connector_id)
         if wanted in (configured := self._visible()):
             return dict(configured[wanted])
         return dict((await self._row(wanted))["connector_data"])
@@ -153,7 +153,7 @@ class ConnectorsStore:
             InvalidArgumentError: an argument isn't possible.
         """
         check(limit, "asc")
-        behind = "" if after is None else _text("after", after)
+        behind = "" if after is None else filled("after", after)
         configured = {name: one for name, one in self._visible().items() if name > behind}
         store = await self._tables.ready()
         own: dict[str, dict[str, Any]] = {}
@@ -179,7 +179,7 @@ class ConnectorsStore:
             NotFoundError: there is none, or the user may not see it.
             AccessDeniedError: it is the configuration's, or the user may not delete it.
         """
-        wanted = _text("connector_id", connector_id)
+        wanted = filled("connector_id", connector_id)
         if wanted in self._visible():
             raise AccessDeniedError(
                 f"connector {shown(wanted)} is the configuration's; take it out there"
@@ -224,9 +224,11 @@ def _document(
     connector_id: object, connector_type: object, url: object, **optional: object
 ) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "connector_id": _text("connector_id", connector_id),
-        "connector_type": _text("connector_type", getattr(connector_type, "value", connector_type)),
-        "url": _text("url", url),
+        "connector_id": filled("connector_id", connector_id),
+        "connector_type": filled(
+            "connector_type", getattr(connector_type, "value", connector_type)
+        ),
+        "url": filled("url", url),
     }
     for name in _OPTIONAL:
         value = optional.get(name)
@@ -234,9 +236,3 @@ def _document(
             raise InvalidArgumentError(f"{name} of a connector is a text or None")
         document[name] = value
     return document
-
-
-def _text(what: str, given: object) -> str:
-    if not isinstance(given, str) or not given:
-        raise InvalidArgumentError(f"{what} is a text that is not empty")
-    return given

@@ -38,6 +38,19 @@ class Listing:
     last_id: str
     next_cursor: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        data: list[dict[str, Any]],
+        *,
+        has_more: bool = False,
+        next_cursor: str | None = None,
+        id: str = "id",  # noqa: A002 - the field's own name
+    ) -> Listing:
+        """A page whose documents have their ids in the field `id`."""
+        first, last = (data[0][id], data[-1][id]) if data else ("", "")
+        return cls(data, has_more, first, last, next_cursor)
+
 
 async def window(
     operations: AuthorizedOperations | Operations,

@@ -100,7 +100,7 @@ class StackStores(ABC):
         self._made: dict[str, tuple[Any, Any]] = {}
         self._inference: InferenceStore | None = None
         self._retentions: dict[str, dict[str, Retention]] = {}
-        self._settings: dict[str, Settings] = {}
+        self._settings = self._read_settings({})
 
     @abstractmethod
     def kv_backend(self, backend: str, namespace: str) -> KVStore:
@@ -121,7 +121,7 @@ class StackStores(ABC):
         """
 
         def make(store: AuthorizedSqlStore, place: Place) -> InferenceStore:
-            given = self._given("inference", place)
+            given = self._settings["inference"]
             options: dict[str, Any] = {
                 "max_write_queue_size": given.max_write_queue_size,
                 "num_writers": given.num_writers,
@@ -228,14 +228,11 @@ class StackStores(ABC):
 
         In the running event loop. Nothing is connected yet; a later snapshot may tell more stores.
         """
-        # All of them, so that what is asked for and not done is in the log from the start.
-        for name in self.config.stores:
-            self._given(name, self._found(name))
         for name, make in AGEING.items():
             place = self._place(name)
             if place is None or name in self._retentions:
                 continue
-            seconds = self._given(name, place).retention_seconds
+            seconds = self._settings[name].retention_seconds
             if seconds is not None:
                 # As nobody, beside the stores that have users: no policy keeps a row from ageing.
                 sql = self.sql_backend(place.backend)
@@ -250,10 +247,9 @@ class StackStores(ABC):
     def follow_settings(self, snapshot: Snapshot) -> None:
         """Do as a newer snapshot says, as far as that is possible without a restart."""
         self._snapshot = snapshot
-        before, self._settings = self._settings, {}
-        for name, old in before.items():
-            new = self._given(name, self._found(name))
-            if waiting := awaiting_restart(old, new):
+        before, self._settings = self._settings, self._read_settings(self._settings)
+        for name, new in self._settings.items():
+            if waiting := awaiting_restart(before[name], new):
                 logger.warning(
                     "store %s: %s changed, which takes effect at the next start",
                     name,
@@ -327,18 +323,24 @@ class StackStores(ABC):
     def _stores(self, name: str) -> Iterable[StoreConfig]:
         return [self.config.stores[name]] if name in self.config.stores else []
 
-    def _given(self, name: str, place: Place) -> Settings:
-        if name not in self._settings:
+    def _read_settings(self, before: Mapping[str, Settings]) -> dict[str, Settings]:
+        """What each store was given; what is asked for and not done is told where that is news."""
+        found = {}
+        for name in sorted({*self.config.stores, *PROVIDERS}):
+            place = self._place(name)
+            if place is None:
+                continue
             source = place.source
-            given = (
+            found[name] = (
                 of_store(source, self._snapshot)
                 if isinstance(source, StoreConfig)
                 else of_provider(source, self._snapshot)
             )
-            for remark in given.remarks:
-                logger.warning("%s", remark)
-            self._settings[name] = given
-        return self._settings[name]
+            told = before[name].remarks if name in before else ()
+            for remark in found[name].remarks:
+                if remark not in told:
+                    logger.warning("%s", remark)
+        return found
 
 
 def _plainly(

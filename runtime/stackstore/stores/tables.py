@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 
 from stackstore.access import AuthorizedSqlStore
 from stackstore.schema import Component
-from stackstore.sql import ColumnDefinition
+from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.stores.once import Once
 
 Term = str | tuple[str, str]
+
+TEXT = ColumnDefinition(ColumnType.STRING, nullable=False)
+NUMBER = ColumnDefinition(ColumnType.INTEGER, nullable=False)
+JSON = ColumnDefinition(ColumnType.JSON, nullable=False)
+TEXT_KEY = ColumnDefinition(ColumnType.STRING, primary_key=True)
+NUMBER_KEY = ColumnDefinition(ColumnType.INTEGER, primary_key=True)
+MAYBE_TEXT = ColumnDefinition(ColumnType.STRING)
+MAYBE_JSON = ColumnDefinition(ColumnType.JSON)
+"""What nearly all columns of the stores are; what isn't "maybe" is never NULL."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from stackstore.stores.conversations.rows import documents, listing, named
+from stackstore.stores.conversations.rows import documents, named
+from stackstore.stores.listing import Listing
 
 
 def test_items_are_copies_and_the_callers_own_stay_as_they_are():
@@ -35,6 +36,6 @@ def test_ids_say_what_it_is_and_are_new(document, prefix):
 
 
 def test_a_page_says_the_ids_at_its_ends():
-    page = listing([{"id": "a"}, {"id": "b"}], has_more=True, next_cursor="c")
+    page = Listing.of([{"id": "a"}, {"id": "b"}], has_more=True, next_cursor="c")
     assert (page.first_id, page.last_id, page.has_more, page.next_cursor) == ("a", "b", True, "c")
-    assert (listing([]).first_id, listing([]).last_id) == ("", "")
+    assert (Listing.of([]).first_id, Listing.of([]).last_id) == ("", "")

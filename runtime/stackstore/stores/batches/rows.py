@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from stackstore.errors import InvalidArgumentError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived
 from stackstore.stores import claims
-from stackstore.stores.tables import TableDefinition
+from stackstore.stores.ids import filled
+from stackstore.stores.tables import JSON, NUMBER, TEXT, TEXT_KEY, TableDefinition
 
 
 def definition(table: str) -> TableDefinition:
@@ -17,17 +17,17 @@ def definition(table: str) -> TableDefinition:
     return TableDefinition(
         table,
         {
-            "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "created_at": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+            "id": TEXT_KEY,
+            "created_at": NUMBER,
             # Microseconds, for the order of what was made in one second.
-            "sequence": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-            "status": ColumnDefinition(ColumnType.STRING, nullable=False),
+            "sequence": NUMBER,
+            "status": TEXT,
             # Random: says which row, where several users have one of this id.
-            "uid": ColumnDefinition(ColumnType.STRING, nullable=False),
+            "uid": TEXT,
             # Counts the changes: it is what is compared.
-            "version": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+            "version": NUMBER,
             **claims.COLUMNS,
-            "batch_data": ColumnDefinition(ColumnType.JSON, nullable=False),
+            "batch_data": JSON,
         },
         {derived(table, "sequence"): ["sequence"], derived(table, "due"): claims.INDEX},
     )
@@ -47,19 +47,8 @@ def asked_of(
     ):
         raise InvalidArgumentError("metadata of a batch is a mapping of texts to texts, or None")
     return {
-        "input_file_id": checked("input_file_id", input_file_id),
-        "endpoint": checked("endpoint", endpoint),
-        "completion_window": checked("completion_window", completion_window),
+        "input_file_id": filled("input_file_id", input_file_id),
+        "endpoint": filled("endpoint", endpoint),
+        "completion_window": filled("completion_window", completion_window),
         "metadata": None if metadata is None else dict(metadata),
     }
-
-
-def checked(what: str, given: object) -> str:
-    """A text that is not empty.
-
-    Raises:
-        InvalidArgumentError: it isn't one.
-    """
-    if not isinstance(given, str) or not given:
-        raise InvalidArgumentError(f"{what} is a text that is not empty")
-    return given

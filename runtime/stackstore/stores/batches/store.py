@@ -14,11 +14,11 @@ from stackstore.errors import ConflictError, NotFoundError
 from stackstore.sql.names import shown
 from stackstore.sql.tables import Row
 from stackstore.stores import claims, clock
-from stackstore.stores.batches.rows import asked_of, checked, definition
+from stackstore.stores.batches.rows import asked_of, definition
 from stackstore.stores.batches.status import finished, merged
 from stackstore.stores.claims import Claim, Claims
 from stackstore.stores.documents import Document, plain, text
-from stackstore.stores.ids import minted
+from stackstore.stores.ids import filled, minted
 from stackstore.stores.listing import Listing, window
 from stackstore.stores.tables import StoreTables
 from stackstore.stores.wholes import key, refusal
@@ -75,7 +75,7 @@ class BatchesStore:
         asked = asked_of(input_file_id, endpoint, completion_window, metadata)
         if idempotency_key is None:
             return await self._insert(minted("batch", 16), asked)
-        key = checked("idempotency_key", idempotency_key).encode("utf-8", "surrogatepass")
+        key = filled("idempotency_key", idempotency_key).encode("utf-8", "surrogatepass")
         batch_id = f"batch_{hashlib.sha256(key).hexdigest()[:24]}"
         for _ in range(_TRIES):
             with contextlib.suppress(ConflictError):
@@ -121,8 +121,7 @@ class BatchesStore:
             store, self._table, ["sequence"], limit=limit, after=after, cursor=cursor
         )
         data = [row["batch_data"] for row in page.data]
-        first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-        return Listing(data, page.has_more, first, last, page.next_cursor)
+        return Listing.of(data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     async def update_batch(
         self,
@@ -224,7 +223,7 @@ class BatchesStore:
 
     async def _row(self, batch_id: str) -> Row:
         store = await self._tables.ready()
-        where = {"id": checked("batch_id", batch_id)}
+        where = {"id": filled("batch_id", batch_id)}
         row = await store.fetch_one(self._table, where, [("sequence", "desc")])
         if row is None:
             raise _missing(batch_id)

@@ -9,13 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from stackstore.errors import InvalidArgumentError, NotFoundError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived, shown
 from stackstore.sql.tables import Row
 from stackstore.stores.documents import Document, plain, text
-from stackstore.stores.ids import minted
-from stackstore.stores.listing import Listing
-from stackstore.stores.tables import TableDefinition
+from stackstore.stores.ids import filled, minted
+from stackstore.stores.tables import JSON, MAYBE_JSON, NUMBER, TEXT, TEXT_KEY, TableDefinition
 
 MAX_ADDED = 20
 """Most items of one call to add some, as the server's API has it."""
@@ -31,13 +29,13 @@ def conversations_table(table: str) -> TableDefinition:
     return TableDefinition(
         table,
         {
-            "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "created_at": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+            "id": TEXT_KEY,
+            "created_at": NUMBER,
             # Random: what its items are keyed by.
-            "uid": ColumnDefinition(ColumnType.STRING, nullable=False),
+            "uid": TEXT,
             # The place of the next item. It only grows, so no two items ever have the same.
-            "next_place": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-            "metadata": ColumnDefinition(ColumnType.JSON),
+            "next_place": NUMBER,
+            "metadata": MAYBE_JSON,
         },
         {derived(table, "uid"): ["uid"], derived(table, "created"): ["created_at"]},
     )
@@ -49,12 +47,12 @@ def items_table(table: str) -> TableDefinition:
     return TableDefinition(
         name,
         {
-            "conversation": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "place": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+            "conversation": TEXT_KEY,
+            "id": TEXT_KEY,
+            "place": NUMBER,
             # Microseconds. A copy has its original's, so the oldest of an id is the original.
-            "made": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-            "item_data": ColumnDefinition(ColumnType.JSON, nullable=False),
+            "made": NUMBER,
+            "item_data": JSON,
         },
         {derived(name, "place"): ["conversation", "place"], derived(name, "made"): ["id", "made"]},
         owned=False,
@@ -80,9 +78,7 @@ def item_id(given: object) -> str:
     Raises:
         InvalidArgumentError: it can't be one.
     """
-    if not isinstance(given, str) or not given:
-        raise InvalidArgumentError("an item's id is a text that is not empty")
-    return given
+    return filled("an item's id", given)
 
 
 def metadata(given: object) -> dict[str, str]:
@@ -167,14 +163,6 @@ def shown_conversation(row: Row) -> dict[str, Any]:
         "created_at": row["created_at"],
         "metadata": row["metadata"],
     }
-
-
-def listing(
-    data: list[dict[str, Any]], *, has_more: bool = False, next_cursor: str | None = None
-) -> Listing:
-    """A page of items."""
-    first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-    return Listing(data, has_more, first, last, next_cursor)
 
 
 def no_conversation(wanted: str) -> NotFoundError:

@@ -182,7 +182,7 @@ class ConversationsStore:
         """
         given = made.few(items)
         chosen = await self._append(conversation_id, given, Incoming.resolved)
-        return made.listing([document for document, _ in chosen])
+        return Listing.of([document for document, _ in chosen])
 
     async def sync_items(self, conversation_id: str, items: Sequence[Document]) -> None:
         """Put the server's own items at the end of a conversation; those that are there stay.
@@ -250,7 +250,7 @@ class ConversationsStore:
         if page is None:
             raise made.no_item(str(after), row["id"])
         data = [item["item_data"] for item in page.data]
-        return made.listing(data, has_more=page.has_more, next_cursor=page.next_cursor)
+        return Listing.of(data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     async def retrieve_item(self, conversation_id: str, item_id: str) -> dict[str, Any]:
         """An item of a conversation.

@@ -8,19 +8,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from stackstore.errors import InvalidArgumentError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.tables import Row
 from stackstore.stores.documents import Document, text
+from stackstore.stores.tables import JSON, NUMBER, TEXT, TEXT_KEY
 
 COLUMNS = {
-    "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
+    "id": TEXT_KEY,
     # Whole seconds since 1970, as the model's server says.
-    "created": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+    "created": NUMBER,
     # Microseconds since 1970, when it came to us: the order of those of one second.
-    "arrived": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-    "model": ColumnDefinition(ColumnType.STRING, nullable=False),
-    "body": ColumnDefinition(ColumnType.JSON, nullable=False),
-    "input_messages": ColumnDefinition(ColumnType.JSON, nullable=False),
+    "arrived": NUMBER,
+    "model": TEXT,
+    "body": JSON,
+    "input_messages": JSON,
 }
 
 ORDER = ("created", "arrived")

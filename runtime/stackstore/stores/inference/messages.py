@@ -40,12 +40,7 @@ def listed(
         if not start:
             raise NotFoundError("the completion has no such message to go on after")
     page = every[start : start + limit]
-    return Listing(
-        data=page,
-        has_more=len(every) > start + limit,
-        first_id=page[0]["id"] if page else "",
-        last_id=page[-1]["id"] if page else "",
-    )
+    return Listing.of(page, has_more=len(every) > start + limit)
 
 
 def _all(completion_id: str, completion: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -179,13 +179,8 @@ class InferenceStore:
             before=before,
             cursor=cursor,
         )
-        return Listing(
-            data=[document(found) for found in page.data],
-            has_more=page.has_more,
-            first_id=page.data[0]["id"] if page.data else "",
-            last_id=page.data[-1]["id"] if page.data else "",
-            next_cursor=page.next_cursor,
-        )
+        data = [document(found) for found in page.data]
+        return Listing.of(data, has_more=page.has_more, next_cursor=page.next_cursor)
 
     async def get_chat_completion(self, completion_id: str) -> dict[str, Any]:
         """A completion as it went in, with `input_messages`.

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from stackstore.access.owners import Owner
 from stackstore.errors import InvalidArgumentError
 from stackstore.stores.documents import Document, plain, text
+from stackstore.stores.ids import filled
 
 _PREFIX = "distributions:registry:v10:"
 EVERYTHING = f"{_PREFIX}:", f"{_PREFIX};"
@@ -150,9 +151,7 @@ def identifier(given: object) -> str:
     Raises:
         InvalidArgumentError: it isn't one.
     """
-    if not isinstance(given, str) or not given:
-        raise InvalidArgumentError("an object's identifier is a text that is not empty")
-    return given
+    return filled("an object's identifier", given)
 
 
 def _begin(kind: str, identifier: str) -> str:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from stackstore.errors import InvalidArgumentError, NotFoundError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived, shown
 from stackstore.sql.tables import Row
-from stackstore.stores.listing import Listing
-from stackstore.stores.tables import TableDefinition
+from stackstore.stores.tables import JSON, NUMBER, NUMBER_KEY, TEXT, TEXT_KEY, TableDefinition
 
 _VARIABLE = re.compile(r"{{\s*(\w+)\s*}}")
 
@@ -22,26 +20,26 @@ def definitions(table: str, versions: str) -> list[TableDefinition]:
         TableDefinition(
             table,
             {
-                "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-                "created_at": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+                "id": TEXT_KEY,
+                "created_at": NUMBER,
                 # Microseconds, for the order of what was made in one second.
-                "sequence": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+                "sequence": NUMBER,
                 # Random: what its versions are keyed by.
-                "uid": ColumnDefinition(ColumnType.STRING, nullable=False),
+                "uid": TEXT,
                 # The default one, and a copy of it.
-                "version": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-                "prompt_data": ColumnDefinition(ColumnType.JSON, nullable=False),
-                "latest": ColumnDefinition(ColumnType.INTEGER, nullable=False),
+                "version": NUMBER,
+                "prompt_data": JSON,
+                "latest": NUMBER,
             },
             {derived(table, "sequence"): ["sequence"]},
         ),
         TableDefinition(
             versions,
             {
-                "prompt": ColumnDefinition(ColumnType.STRING, primary_key=True),
-                "version": ColumnDefinition(ColumnType.INTEGER, primary_key=True),
-                "sequence": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-                "prompt_data": ColumnDefinition(ColumnType.JSON, nullable=False),
+                "prompt": TEXT_KEY,
+                "version": NUMBER_KEY,
+                "sequence": NUMBER,
+                "prompt_data": JSON,
             },
             owned=False,
         ),
@@ -92,14 +90,6 @@ def shown_version(version: Row, prompt: Row) -> dict[str, Any]:
         "variables": version["prompt_data"]["variables"],
         "is_default": version["version"] == prompt["version"],
     }
-
-
-def listing(
-    data: list[dict[str, Any]], *, has_more: bool = False, next_cursor: str | None = None
-) -> Listing:
-    """A page of versions."""
-    first, last = (data[0]["prompt_id"], data[-1]["prompt_id"]) if data else ("", "")
-    return Listing(data, has_more, first, last, next_cursor)
 
 
 def no_prompt(wanted: str) -> NotFoundError:

@@ -129,7 +129,9 @@ class PromptsStore:
                 cursor=cursor,
             )
         data = [made.shown_version(row, row) for row in page.data]
-        return made.listing(data, has_more=page.has_more, next_cursor=page.next_cursor)
+        return Listing.of(
+            data, has_more=page.has_more, next_cursor=page.next_cursor, id="prompt_id"
+        )
 
     async def list_prompt_versions(self, prompt_id: str) -> Listing:
         """All versions of a prompt, the first one first.
@@ -146,7 +148,7 @@ class PromptsStore:
         if not page.data:
             # Deleted since it was read; otherwise it has one.
             raise made.no_prompt(prompt_id)
-        return made.listing([made.shown_version(found, row) for found in page.data])
+        return Listing.of([made.shown_version(found, row) for found in page.data], id="prompt_id")
 
     async def update_prompt(
         self,

@@ -6,7 +6,6 @@ from typing import Any
 
 from stackstore.access import AccessDeniedError, AuthorizedSqlStore
 from stackstore.errors import ConflictError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived
 from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import Document
@@ -15,7 +14,7 @@ from stackstore.stores.responses.growth import Histories
 from stackstore.stores.responses.history import Chain, Given, joined_lists, told, written
 from stackstore.stores.responses.parts import MovedError, Parts
 from stackstore.stores.responses.rows import retried
-from stackstore.stores.tables import StoreTables, TableDefinition
+from stackstore.stores.tables import JSON, NUMBER, TEXT, TEXT_KEY, StoreTables, TableDefinition
 
 
 def name_of(table: str) -> str:
@@ -28,10 +27,10 @@ def definition(table: str) -> TableDefinition:
     return TableDefinition(
         name_of(table),
         {
-            "conversation_id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "updated_at": ColumnDefinition(ColumnType.INTEGER, nullable=False),
-            "version": ColumnDefinition(ColumnType.STRING, nullable=False),
-            "chain": ColumnDefinition(ColumnType.JSON, nullable=False),
+            "conversation_id": TEXT_KEY,
+            "updated_at": NUMBER,
+            "version": TEXT,
+            "chain": JSON,
         },
         {derived(name_of(table), "updated"): ["updated_at"]},
     )

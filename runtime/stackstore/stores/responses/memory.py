@@ -8,14 +8,16 @@ import time
 from typing import Any
 
 from stackstore.errors import ConflictError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived
 from stackstore.stores.ids import minted
-from stackstore.stores.tables import StoreTables, TableDefinition
-
-_TEXT = ColumnDefinition(ColumnType.STRING, nullable=False)
-_MAYBE = ColumnDefinition(ColumnType.STRING)
-_TIME = ColumnDefinition(ColumnType.INTEGER, nullable=False)
+from stackstore.stores.tables import (
+    MAYBE_TEXT,
+    NUMBER,
+    TEXT,
+    TEXT_KEY,
+    StoreTables,
+    TableDefinition,
+)
 
 
 def definitions(table: str) -> list[TableDefinition]:
@@ -25,26 +27,26 @@ def definitions(table: str) -> list[TableDefinition]:
         TableDefinition(
             records,
             {
-                "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
+                "id": TEXT_KEY,
                 # The API's owner_id, which is another thing than the row's owner.
-                "memory_owner": _TEXT,
-                "conversation_id": _TEXT,
-                "vector_store_id": _TEXT,
-                "file_id": _TEXT,
-                "response_id": _TEXT,
-                "created_at": _TIME,
-                "updated_at": _TIME,
+                "memory_owner": TEXT,
+                "conversation_id": TEXT,
+                "vector_store_id": TEXT,
+                "file_id": TEXT,
+                "response_id": TEXT,
+                "created_at": NUMBER,
+                "updated_at": NUMBER,
             },
         ),
         TableDefinition(
             vector_stores,
             {
-                "namespace": ColumnDefinition(ColumnType.STRING, primary_key=True),
-                "vector_store_id": _MAYBE,
-                "provider_id": _MAYBE,
-                "created_at": _TIME,
-                "updated_at": _TIME,
-                "version": _TEXT,
+                "namespace": TEXT_KEY,
+                "vector_store_id": MAYBE_TEXT,
+                "provider_id": MAYBE_TEXT,
+                "created_at": NUMBER,
+                "updated_at": NUMBER,
+                "version": TEXT,
             },
         ),
     ]

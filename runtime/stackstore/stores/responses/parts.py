@@ -18,7 +18,7 @@ from stackstore.sql.operations import Operations
 from stackstore.sql.tables import Row
 from stackstore.stores.ids import minted
 from stackstore.stores.responses.history import Contents, joined
-from stackstore.stores.tables import TableDefinition
+from stackstore.stores.tables import JSON, MAYBE_TEXT, NUMBER, TEXT, TEXT_KEY, TableDefinition
 
 _STARTS_AT_ONCE = 500
 _MESSAGES = ("messages",)
@@ -29,22 +29,21 @@ _WHOLE = (
 
 def definition(table: str) -> TableDefinition:
     """The parts' table."""
-    needed = {"nullable": False}
     return TableDefinition(
         table,
         {
-            "part": ColumnDefinition(ColumnType.STRING, primary_key=True),
+            "part": TEXT_KEY,
             # Of the row it belongs to: they decide who sees it, and outlive that row.
-            "id": ColumnDefinition(ColumnType.STRING, **needed),
-            "owner_id": ColumnDefinition(ColumnType.INTEGER, **needed),
-            "previous": ColumnDefinition(ColumnType.STRING),
-            "position": ColumnDefinition(ColumnType.INTEGER, **needed),
-            "uses": ColumnDefinition(ColumnType.INTEGER, **needed),
-            "first_input": ColumnDefinition(ColumnType.BOOLEAN, **needed),
-            "first_messages": ColumnDefinition(ColumnType.BOOLEAN, **needed),
-            "inherited": ColumnDefinition(ColumnType.JSON, **needed),
-            "input": ColumnDefinition(ColumnType.JSON, **needed),
-            "messages": ColumnDefinition(ColumnType.JSON, **needed),
+            "id": TEXT,
+            "owner_id": NUMBER,
+            "previous": MAYBE_TEXT,
+            "position": NUMBER,
+            "uses": NUMBER,
+            "first_input": ColumnDefinition(ColumnType.BOOLEAN, nullable=False),
+            "first_messages": ColumnDefinition(ColumnType.BOOLEAN, nullable=False),
+            "inherited": JSON,
+            "input": JSON,
+            "messages": JSON,
         },
         owned=False,
     )

@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from stackstore.errors import ConflictError, InvalidArgumentError, NotFoundError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import shown
 from stackstore.sql.tables import Row
 from stackstore.stores.documents import Document, plain
 from stackstore.stores.ids import minted
 from stackstore.stores.responses.history import Chain, joined_lists, told
 from stackstore.stores.responses.parts import MovedError
-from stackstore.stores.tables import TableDefinition
+from stackstore.stores.tables import JSON, MAYBE_TEXT, NUMBER, TEXT, TEXT_KEY, TableDefinition
 
 T = TypeVar("T")
 
@@ -40,18 +39,17 @@ class StoredResponse(dict[str, Any]):
 
 def definition(table: str) -> TableDefinition:
     """The responses' table."""
-    needed = {"nullable": False}
     return TableDefinition(
         table,
         {
-            "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
-            "created_at": ColumnDefinition(ColumnType.INTEGER, **needed),
-            "stored_at": ColumnDefinition(ColumnType.INTEGER, **needed),
-            "model": ColumnDefinition(ColumnType.STRING, **needed),
-            "previous_response_id": ColumnDefinition(ColumnType.STRING),
-            "version": ColumnDefinition(ColumnType.STRING, **needed),
-            "chain": ColumnDefinition(ColumnType.JSON, **needed),
-            "response_object": ColumnDefinition(ColumnType.JSON, **needed),
+            "id": TEXT_KEY,
+            "created_at": NUMBER,
+            "stored_at": NUMBER,
+            "model": TEXT,
+            "previous_response_id": MAYBE_TEXT,
+            "version": TEXT,
+            "chain": JSON,
+            "response_object": JSON,
         },
         {f"{table}__created": list(ORDER), f"{table}__model": ["model", *ORDER]},
     )

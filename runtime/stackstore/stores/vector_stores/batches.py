@@ -13,10 +13,9 @@ from stackstore.sql.tables import Row
 from stackstore.stores import claims, clock
 from stackstore.stores.claims import Claim, Claims
 from stackstore.stores.documents import Document, plain, text
-from stackstore.stores.ids import minted
+from stackstore.stores.ids import filled, minted
 from stackstore.stores.listing import Listing
 from stackstore.stores.vector_stores import documents
-from stackstore.stores.vector_stores.documents import name
 from stackstore.stores.vector_stores.files import VectorStoreFiles
 
 _SWEPT_AT_ONCE = 500
@@ -211,7 +210,7 @@ class VectorStoreFileBatches(VectorStoreFiles):
     # -- inside
 
     async def _batch(self, rows: Operations, whole: Row, batch_id: str) -> Row:
-        where = {"store_uid": whole["uid"], "id": name("batch_id", batch_id)}
+        where = {"store_uid": whole["uid"], "id": filled("batch_id", batch_id)}
         row = await rows.fetch_one(self._rows.batches, where)
         if row is None or row["expires_at"] <= clock.microseconds() // 1_000_000:
             raise NotFoundError(

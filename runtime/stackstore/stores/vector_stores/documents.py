@@ -156,14 +156,3 @@ def _status(document: Mapping[str, Any]) -> None:
 def _whole(what: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
         raise InvalidArgumentError(f"{what} is a whole number, at least 0")
-
-
-def name(what: str, given: object) -> str:
-    """An id.
-
-    Raises:
-        InvalidArgumentError: it isn't one.
-    """
-    if not isinstance(given, str) or not given:
-        raise InvalidArgumentError(f"{what} is a text that is not empty")
-    return given

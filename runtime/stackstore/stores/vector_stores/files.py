@@ -12,9 +12,10 @@ from stackstore.sql.operations import Operations
 from stackstore.sql.tables import Row
 from stackstore.stores import clock
 from stackstore.stores.documents import Document, plain, text
+from stackstore.stores.ids import filled
 from stackstore.stores.listing import Listing, window
 from stackstore.stores.vector_stores import documents
-from stackstore.stores.vector_stores.documents import STATUSES, name
+from stackstore.stores.vector_stores.documents import STATUSES
 from stackstore.stores.vector_stores.rows import ORDER, VectorStoreRows, listing
 
 
@@ -51,7 +52,7 @@ class VectorStoreFiles:
             InvalidArgumentError: an argument isn't possible.
         """
         wanted = plain("a file", file)
-        file_id = name("file_id", file_id)
+        file_id = filled("file_id", file_id)
         pieces = _pieces(chunks)
         moment = clock.microseconds()
 
@@ -188,7 +189,7 @@ class VectorStoreFiles:
     # -- inside
 
     async def _file(self, rows: Operations, whole: Row, file_id: str) -> Row:
-        where = {"store_uid": whole["uid"], "file_id": name("file_id", file_id)}
+        where = {"store_uid": whole["uid"], "file_id": filled("file_id", file_id)}
         row = await rows.fetch_one(self._rows.files, where)
         if row is None:
             raise NotFoundError(
@@ -224,8 +225,8 @@ class VectorStoreFiles:
             where=found,
             order=order,
             limit=limit,
-            after=None if after is None else {**one, "file_id": name("after", after)},
-            before=None if before is None else {**one, "file_id": name("before", before)},
+            after=None if after is None else {**one, "file_id": filled("after", after)},
+            before=None if before is None else {**one, "file_id": filled("before", before)},
             cursor=cursor,
         )
         return listing(page, "file_data")

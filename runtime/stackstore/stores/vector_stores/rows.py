@@ -11,24 +11,26 @@ from typing import Any, TypeVar
 
 from stackstore.access import AuthorizedSqlStore
 from stackstore.errors import NotFoundError
-from stackstore.sql import ColumnDefinition, ColumnType
 from stackstore.sql.names import derived, shown
 from stackstore.sql.operations import Operations, Page
 from stackstore.sql.tables import Row
 from stackstore.stores import claims
 from stackstore.stores.documents import text
+from stackstore.stores.ids import filled
 from stackstore.stores.listing import Listing
-from stackstore.stores.tables import StoreTables, TableDefinition
-from stackstore.stores.vector_stores.documents import name
+from stackstore.stores.tables import (
+    JSON,
+    NUMBER,
+    NUMBER_KEY,
+    TEXT,
+    TEXT_KEY,
+    StoreTables,
+    TableDefinition,
+)
 from stackstore.stores.wholes import holding, key
 
 T = TypeVar("T")
 
-_TEXT = ColumnDefinition(ColumnType.STRING, nullable=False)
-_NUMBER = ColumnDefinition(ColumnType.INTEGER, nullable=False)
-_JSON = ColumnDefinition(ColumnType.JSON, nullable=False)
-_TEXT_KEY = ColumnDefinition(ColumnType.STRING, primary_key=True)
-_NUMBER_KEY = ColumnDefinition(ColumnType.INTEGER, primary_key=True)
 
 ORDER = ["created_at", "sequence"]
 """Of lists: by seconds, as the server shows them, then by microseconds."""
@@ -56,7 +58,7 @@ class VectorStoreRows:
             NotFoundError: there is none, or the user may not see it.
         """
         store = await self.tables.ready()
-        where = {"id": name("vector_store_id", store_id)}
+        where = {"id": filled("vector_store_id", store_id)}
         row = await store.fetch_one(self.stores, where, [("sequence", "desc")])
         if row is None:
             raise missing(store_id)
@@ -84,21 +86,21 @@ class VectorStoreRows:
         await rows.update(self.stores, {"store_data": text("a vector store", store)}, key(row))
 
     def _definitions(self) -> list[TableDefinition]:
-        time = {"created_at": _NUMBER, "sequence": _NUMBER}
+        time = {"created_at": NUMBER, "sequence": NUMBER}
         return [
             TableDefinition(
                 self.stores,
-                {"id": _TEXT_KEY, "uid": _TEXT, **time, "store_data": _JSON},
+                {"id": TEXT_KEY, "uid": TEXT, **time, "store_data": JSON},
                 {derived(self.stores, "created"): ORDER},
             ),
             TableDefinition(
                 self.files,
                 {
-                    "store_uid": _TEXT_KEY,
-                    "file_id": _TEXT_KEY,
+                    "store_uid": TEXT_KEY,
+                    "file_id": TEXT_KEY,
                     **time,
-                    "status": _TEXT,
-                    "file_data": _JSON,
+                    "status": TEXT,
+                    "file_data": JSON,
                 },
                 {
                     derived(self.files, "created"): ["store_uid", *ORDER],
@@ -109,25 +111,25 @@ class VectorStoreRows:
             TableDefinition(
                 self.contents,
                 {
-                    "store_uid": _TEXT_KEY,
-                    "file_id": _TEXT_KEY,
-                    "chunk_index": _NUMBER_KEY,
-                    "chunk_data": _JSON,
+                    "store_uid": TEXT_KEY,
+                    "file_id": TEXT_KEY,
+                    "chunk_index": NUMBER_KEY,
+                    "chunk_data": JSON,
                 },
                 owned=False,
             ),
             TableDefinition(
                 self.batches,
                 {
-                    "store_uid": _TEXT_KEY,
-                    "id": _TEXT_KEY,
-                    "vector_store_id": _TEXT,
-                    "status": _TEXT,
-                    "expires_at": _NUMBER,
+                    "store_uid": TEXT_KEY,
+                    "id": TEXT_KEY,
+                    "vector_store_id": TEXT,
+                    "status": TEXT,
+                    "expires_at": NUMBER,
                     # The owner_id of who began it: only as him it is gone on with.
-                    "begun_by": _NUMBER,
+                    "begun_by": NUMBER,
                     **claims.COLUMNS,
-                    "batch_data": _JSON,
+                    "batch_data": JSON,
                 },
                 {
                     derived(self.batches, "due"): claims.INDEX,
@@ -146,5 +148,4 @@ def missing(store_id: str) -> NotFoundError:
 def listing(page: Page, column: str) -> Listing:
     """A page of rows as a list of their documents."""
     data = [row[column] for row in page.data]
-    first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-    return Listing(data, page.has_more, first, last, page.next_cursor)
+    return Listing.of(data, has_more=page.has_more, next_cursor=page.next_cursor)

@@ -13,11 +13,10 @@ from stackstore.sql.tables import Row
 from stackstore.stores import clock
 from stackstore.stores.claims import Claims
 from stackstore.stores.documents import Document, plain, text
-from stackstore.stores.ids import minted
+from stackstore.stores.ids import filled, minted
 from stackstore.stores.listing import Listing, window
 from stackstore.stores.vector_stores import documents
 from stackstore.stores.vector_stores.batches import VectorStoreFileBatches
-from stackstore.stores.vector_stores.documents import name
 from stackstore.stores.vector_stores.rows import ORDER, VectorStoreRows, listing, missing
 from stackstore.stores.wholes import key, refusal
 
@@ -72,7 +71,7 @@ class VectorStoresStore(VectorStoreFileBatches):
             InvalidArgumentError: it isn't a vector store, or has no id.
         """
         given = plain("a vector store", vector_store)
-        store_id = name("a vector store's id", given.get("id"))
+        store_id = filled("a vector store's id", given.get("id"))
 
         async def replace(rows: Operations, whole: Row) -> dict[str, Any]:
             there = whole["store_data"]
@@ -186,7 +185,7 @@ class VectorStoresStore(VectorStoreFileBatches):
     # -- inside
 
     async def _insert(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        store_id = minted("vs", 32) if given.get("id") is None else name("id", given["id"])
+        store_id = minted("vs", 32) if given.get("id") is None else filled("id", given["id"])
         moment = clock.microseconds()
         made = documents.new_store(store_id, given, moment // 1_000_000)
         store = await self._rows.tables.ready()
