@@ -91,9 +91,7 @@ def api(control_plane: ControlPlane, operator: OperatorProcess, namespace: str) 
     made = Api(control_plane, namespace)
     yield made
     # The namespace stays (nothing here ends it), but what the operator works on goes.
-    for kind in ("StoreBinding", "StorageBackend"):
-        for obj in made.list(kind):
-            made.delete(kind, obj["metadata"]["name"])
+    made.clear()
     made.close()
 
 

@@ -36,9 +36,7 @@ def api(control_plane, namespace):
     made.secret("pg-app", username="app", password="p-0")
     made.apply(postgres_backend(), sqlite_backend())
     yield made
-    for kind in ("StoreBinding", "StorageBackend"):
-        for obj in made.list(kind):
-            made.delete(kind, obj["metadata"]["name"])
+    made.clear()
     made.close()
 
 

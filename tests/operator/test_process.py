@@ -51,9 +51,7 @@ def plane():
 def api(plane):
     made = Api(plane, new_namespace(plane))
     yield made
-    for kind in ("StoreBinding", "StorageBackend"):
-        for obj in made.list(kind):
-            made.delete(kind, obj["metadata"]["name"])
+    made.clear()
     made.close()
 
 

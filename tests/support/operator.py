@@ -83,6 +83,12 @@ class Api:
             headers={"Authorization": f"Bearer {entry['users'][0]['user']['token']}"},
         )  # fmt: skip
 
+    def clear(self) -> None:
+        """Delete what an operator works on; the namespace stays."""
+        for kind in ("StoreBinding", "StorageBackend"):
+            for obj in self.list(kind):
+                self.delete(kind, obj["metadata"]["name"])
+
     def close(self) -> None:
         self._client.close()
 

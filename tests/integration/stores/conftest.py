@@ -128,8 +128,8 @@ async def use():
 
 
 @contextlib.asynccontextmanager
-async def locked(place):
-    """Nobody can write to table t meanwhile; reads go on."""
+async def locked(place, table="t", mode="EXCLUSIVE"):
+    """Nobody can write to a table meanwhile; reads go on."""
     if place.dialect == "sqlite":
         import sqlite3
 
@@ -143,7 +143,7 @@ async def locked(place):
         holder = await place.server.connect(str(place.address["database"]))
         try:
             async with holder.transaction():
-                await holder.execute("LOCK TABLE stackstore.t IN EXCLUSIVE MODE")
+                await holder.execute(f"LOCK TABLE stackstore.{table} IN {mode} MODE")
                 yield
         finally:
             await holder.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from stackstore.access import AuthorizedSqlStore, User, acting_as
 from stackstore.stores.inference import InferenceStore
 from tests.integration.sql.conftest import Place
+from tests.integration.stores.conftest import locked as of_a_table
 
 TABLE = "inference"
 ALICE = User("alice", {"teams": ["a"]})
@@ -87,30 +87,6 @@ async def letters(place):
     return await place.sql("SELECT identity, reason, payload FROM @dead_letters ORDER BY sequence")
 
 
-@contextlib.asynccontextmanager
-async def locked(place, table=TABLE):
+def locked(place, table=TABLE):
     """Nobody writes to the table meanwhile; reading goes on."""
-    if place.dialect == "sqlite":
-        import sqlite3
-
-        with contextlib.closing(
-            sqlite3.connect(place.address["path"], isolation_level=None)
-        ) as holder:
-            holder.execute("BEGIN IMMEDIATE")
-            yield
-            holder.rollback()
-    else:
-        holder = await place.server.connect(str(place.address["database"]))
-        try:
-            async with holder.transaction():
-                await holder.execute(f"LOCK TABLE stackstore.{table} IN SHARE MODE")
-                yield
-        finally:
-            await holder.close()
-
-
-async def until(condition, seconds=20.0):
-    """Wait until it holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+    return of_a_table(place, table, "SHARE")

@@ -12,6 +12,7 @@ import sqlite3
 import pytest
 
 from stackstore.access import User, acting_as
+from tests.integration.stores.conftest import until
 from tests.integration.stores.inference.conftest import (
     ALICE,
     asked,
@@ -21,7 +22,6 @@ from tests.integration.stores.inference.conftest import (
     letters,
     locked,
     rows,
-    until,
 )
 from tests.integration.stores.test_faults import Cutting
 from tests.support.proxy import Proxy

@@ -9,6 +9,7 @@ import pytest
 from stackstore.access import acting_as
 from stackstore.errors import BackendUnavailableError, StackstoreError
 from tests.integration.sql.conftest import Place
+from tests.integration.stores.conftest import until
 from tests.integration.stores.inference.conftest import (
     ALICE,
     BOB,
@@ -21,7 +22,6 @@ from tests.integration.stores.inference.conftest import (
     keep,
     locked,
     rows,
-    until,
 )
 
 

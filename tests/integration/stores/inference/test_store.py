@@ -15,6 +15,7 @@ from stackstore.errors import (
     NotFoundError,
     StoreBusyError,
 )
+from tests.integration.stores.conftest import until
 from tests.integration.stores.inference.conftest import (
     ALICE,
     BOB,
@@ -28,7 +29,6 @@ from tests.integration.stores.inference.conftest import (
     letters,
     locked,
     rows,
-    until,
 )
 
 CANARY = "c4n4ry"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 
-from stackstore.access import AuthorizedSqlStore, acting_as
+from stackstore.access import acting_as
 from stackstore.errors import ConflictError
-from stackstore.pools.sqlite import SqliteDatabase
-from stackstore.sql import SqlStore
 from stackstore.stores.responses import ResponsesStore
-from tests.integration.sql.worker import postgres_pool
 from tests.integration.stores.responses.conftest import ALICE, response, said
+from tests.integration.stores.together import serve
 
 
 async def work(store, number, turns) -> None:
@@ -36,22 +32,11 @@ async def work(store, number, turns) -> None:
             await store.delete_response_object("r0_0")
 
 
-async def main(task) -> None:
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
-    try:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        store = ResponsesStore(AuthorizedSqlStore(SqlStore(pool)), "responses")
-        with acting_as(ALICE):
-            await work(store, task["number"], task["turns"])
-    finally:
-        await pool.close()
+async def main(store, task) -> int:
+    with acting_as(ALICE):
+        await work(ResponsesStore(store, "responses"), task["number"], task["turns"])
+    return task["turns"]
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+    asyncio.run(serve(main))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from tests.integration.stores.responses.conftest import (
     stored,
     told,
 )
+from tests.integration.stores.together import together
 
 ROOT = Path(__file__).parents[4]
 
@@ -268,27 +266,8 @@ async def test_many_who_go_on_from_one_at_once_are_all_counted(store, place):
 async def test_processes_that_fork_and_delete_one_chain_leave_it_whole(store, place):
     whole, _ = await chain(store, ["a", "b"])
     await chain(store, ["shared"], previous="b")
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.integration.stores.responses.process",
-            json.dumps({"address": place.address, "number": n, "turns": 12}),
-            cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )
-        for n in range(3)
-    ]  # fmt: skip
-    try:
-        for process in started:
-            assert await process.stdout.readline() == b"ready\n"
-        for process in started:
-            process.stdin.write(b"\n")
-        answers = await asyncio.gather(*(process.communicate() for process in started))
-    finally:
-        for process in started:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-    assert [process.returncode for process in started] == [0] * 3, answers
+    tasks = [{"number": n, "turns": 12} for n in range(3)]
+    assert await together(place, "tests.integration.stores.responses.process", tasks) == [12] * 3
     page = await store.list_responses(limit=100)
     for one in page.data:
         assert one["input"][:3] == whole[:3]
