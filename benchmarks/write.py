@@ -395,8 +395,10 @@ async def run() -> list[Row]:
 
 async def make_table(sql: SqlStore, name: str) -> None:
     """The store's table and its indexes, under a name of its own."""
+    store = InferenceStore(AuthorizedSqlStore(sql), name)
     with acting_as(User("nobody in particular")):
-        await InferenceStore(AuthorizedSqlStore(sql), name).list_chat_completions()
+        await store.list_chat_completions()
+    await store.shutdown()
 
 
 async def compare(engine: str, sql: SqlStore, limit: Limit, limit_sql: SqlStore) -> list[Row]:
