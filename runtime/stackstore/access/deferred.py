@@ -6,7 +6,8 @@ database. Owners get their numbers when their rows are written, in whatever data
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import false, tuple_
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from stackstore.access.access import Access, Asker
 from stackstore.access.errors import AccessDeniedError
 from stackstore.access.operations import AuthorizedOperations
-from stackstore.access.owners import NOBODY, Interned, Owner, Owners
+from stackstore.access.owners import NOBODY, Interned, Known, Owner, Owners
 from stackstore.access.pages import Wanted
 from stackstore.access.policy import Action, Decision
 from stackstore.access.tables import OURS, OWNER_ID, OWNER_KEY
@@ -32,20 +33,25 @@ MOST_KEYS = 500
 """Most keys of one DELETE."""
 
 _MOST_KEPT = 1_000
-"""Of how many users it is remembered what they may create."""
+"""Of how many users it is remembered what they may create, and their numbers."""
+
+_MOVES = 3
+"""How often to begin again because the database turned out to be another one."""
+
+_number = attrgetter("id")
 
 
 class Stamps(NamedTuple):
     """Owners as a database has them.
 
     Attributes:
-        of: each owner's number and key.
+        of: each owner's number and key, by `Owner.identity`.
         number: the newest of the numbers; 0: there is nobody but nobody.
         mark: its mark. A statement that writes the numbers looks whether the database has it still;
             where it hasn't, the database is another one, and they mean other people there.
     """
 
-    of: Mapping[Owner, Interned]
+    of: Mapping[str, Interned]
     number: int
     mark: str
 
@@ -75,6 +81,9 @@ class Deferred(AuthorizedOperations):
     ) -> None:
         super().__init__(operations, owners, access, per_owner)
         self._name = table
+        # Whose numbers are known, of those owners that this object is good for.
+        self._stamped: dict[str, Interned] = {}
+        self._stamped_by: Known | None = None
         self._creators: dict[User | None, tuple[Owner, Decision]] = {}
         if not self._owned(table).per_owner:
             raise InvalidArgumentError(
@@ -164,15 +173,36 @@ class Deferred(AuthorizedOperations):
 
     # -- when it is written
 
-    async def stamps(self, owners: Iterable[Owner]) -> Stamps:
+    async def stamps(self, identities: Collection[str]) -> Stamps:
         """The numbers of some owners, at least one; those that are new here get theirs.
+
+        Args:
+            identities: the owners, by `Owner.identity`.
 
         Raises:
             BackendUnavailableError: the database can't do it now.
         """
-        found = {owner: await self._interned(self._name, owner) for owner in owners}
-        newest = max(found.values(), key=lambda interned: interned.id)
-        return Stamps(found, newest.id, newest.mark)
+        for _ in range(_MOVES):
+            known = self._owners.known
+            if self._stamped_by is not known:
+                self._stamped_by, self._stamped = known, {}
+            elif len(self._stamped) > _MOST_KEPT:
+                self._stamped = {}
+            stamped = self._stamped
+            for identity in identities:
+                if identity not in stamped:
+                    owner = Owner.from_identity(identity)
+                    stamped[identity] = await self._interned(self._name, owner)
+            if self._owners.known is known:
+                found = {identity: stamped[identity] for identity in identities}
+                newest = max(found.values(), key=_number)
+                return Stamps(found, newest.id, newest.mark)
+            # Some of them are another database's. Then none of what was kept is worth anything.
+            self._stamped_by = None
+        raise BackendUnavailableError(
+            f"table {self._name!r}: the database changes to another one all the time; nothing was "
+            "written, try again"
+        )
 
     def forget(self) -> None:
         """The database turned out to be another one."""

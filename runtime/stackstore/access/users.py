@@ -16,7 +16,7 @@ from stackstore.access.tenancy import tenant
 from stackstore.errors import InvalidArgumentError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class User:
     """Somebody who was authenticated.
 
@@ -33,15 +33,23 @@ class User:
     principal: str
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tenant_id: str | None = None
-    _hash: int = field(init=False, repr=False, compare=False)
+    _whole: tuple[object, ...] = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "principal", _principal(self.principal))
         object.__setattr__(self, "attributes", _attributes(self.attributes))
         if self.tenant_id is not None:
             object.__setattr__(self, "tenant_id", tenant(self.tenant_id))
-        found = hash((self.tenant_id, self.principal, tuple(self.attributes.items())))
-        object.__setattr__(self, "_hash", found)
+        whole = (self.tenant_id, self.principal, tuple(self.attributes.items()))
+        object.__setattr__(self, "_whole", whole)
+        object.__setattr__(self, "_hash", hash(whole))
+
+    # Users are looked up with each call, and a server makes one for each request.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, User):
+            return NotImplemented
+        return self._hash == other._hash and self._whole == other._whole
 
     def __hash__(self) -> int:
         return self._hash

@@ -44,6 +44,10 @@ _PRAGMAS = (
     # In WAL, NORMAL can lose the last commits on power loss but never corrupts the file.
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
+    # Large batches of rows with indexes: with the usual 2 MB what one changes is read again for the
+    # next, and with the usual 4 MB of WAL the same pages are copied into the file again and again.
+    "PRAGMA cache_size = -8000",
+    "PRAGMA wal_autocheckpoint = 4000",
 )
 
 

@@ -39,7 +39,7 @@ as_user = user
 
 def deleting(record):
     """The record that deletes what this one writes, as its user."""
-    return record._replace(payload=record.payload.owner, deletes=True)
+    return record._replace(payload=record.payload[0], deletes=True)
 
 
 class Queue:

@@ -11,6 +11,9 @@ from tests.integration.sql.test_faults import busy
 from tests.integration.stores.conftest import locked, until
 from tests.support.proxy import Proxy
 
+_DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
 
 class Load:
     """Writes and deletes of several producers; knows what was acknowledged."""
@@ -228,6 +231,37 @@ async def test_an_attempt_that_still_goes_on_in_the_server_is_waited_for(postgre
             await holder.close()
         await each.flush()
         assert await each.rows() == {"a": 2}
+
+
+async def test_two_processes_that_write_the_same_rows_in_other_orders(postgres_place, use):
+    """Each has a row that the other one needs: the server ends one attempt, and it is made again."""
+    place = postgres_place
+    one, two = await use(place, writers=1), await use(place, writers=1, name="other")
+    for name in "amb":
+        await one.put(name)
+    await one.flush()
+    holder = await place.server.connect(str(place.address["database"]))
+    try:
+        async with holder.transaction():
+            await holder.execute("SELECT FROM stackstore.t WHERE id = 'm' FOR UPDATE")
+            for queue, names, waiting in ((one, "amb", 1), (two, "ba", 2)):
+                for name in names:
+                    await queue.put(name, waiting)
+                async with asyncio.timeout(20):
+                    while await holder.fetchval(_WAITING) < waiting:
+                        await asyncio.sleep(0.01)
+        await one.flush()
+        await two.flush()
+        async with asyncio.timeout(20):
+            # It did come to that; the server's statistics come a little later.
+            while not await holder.fetchval(_DEADLOCKS):
+                await asyncio.sleep(0.05)
+    finally:
+        await holder.close()
+    assert one.stats.dead_letters == two.stats.dead_letters == 0
+    rows = await one.rows()
+    assert rows["m"] == 1
+    assert rows["a"] == rows["b"] in {1, 2}
 
 
 async def test_a_statement_that_hangs(postgres_place, use):

@@ -9,7 +9,7 @@ USERS = ["a", "b", "a", "a"]
 
 
 def entry(ledger, user):
-    return Entry("q", 0, Record("s", ("i",), user, 1, None), ledger.number(user), 0.0)
+    return Entry("q", 0, ledger.number(user), 0.0, *Record("s", ("i",), user, 1, None))
 
 
 def test_a_watch_ends_with_the_last_row_that_came_before_it_in_every_order():

@@ -82,7 +82,7 @@ class World:
             # The queue may change on the way, as after a replay; numbers begin anew, lower.
             queue = queues[number * len(queues) // len(records)]
             sequence = number + (11 if queue == "p" else 1)
-            self.lane.add(Entry(queue, sequence, record, number, 0.0))
+            self.lane.add(Entry(queue, sequence, number, 0.0, *record))
 
     async def run(self):
         task = asyncio.create_task(self.writer.run())
@@ -233,7 +233,7 @@ async def test_a_database_that_went_back_is_followed():
     world = World([record(0, 0)], rows)
     await world.run()
     rows.through = {"q": 0}
-    world.lane.add(Entry("q", 2, record(1, 1), 1, 0.0))
+    world.lane.add(Entry("q", 2, 1, 0.0, *record(1, 1)))
     world.writer._stopped.clear()
     await world.run()
     assert rows.rows == {(0,): 0, (1,): 1}

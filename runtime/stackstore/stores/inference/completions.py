@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,17 +30,18 @@ MAX_NAME_BYTES = 1000
 """Most bytes of an id or a model. They are indexed together, which has a bound on both engines."""
 
 _WHAT = "a chat completion"
-_DOCUMENT = (BaseModel, Mapping)
 _MOST = 2**63 - 1
 
 
 def is_unwanted(completion: Document, store: bool | None) -> bool:
     """Whether the request, or the completion itself, says that it is not to be stored."""
-    if store is not None or not isinstance(completion, BaseModel):
-        return store is False or _field(completion, "store") is False
-    # Not by getattr: a model takes longer to find that it has no such field than to be read here.
-    extra = completion.__pydantic_extra__ or {}
-    return vars(completion).get("store", extra.get("store")) is False
+    if store is False:
+        return True
+    if isinstance(completion, BaseModel):
+        # Not by getattr: a model takes longer to find that it has no such field than to be read here.
+        extra = completion.__pydantic_extra__ or {}
+        return vars(completion).get("store", extra.get("store")) is False
+    return _given(completion, "store") is False
 
 
 def row(completion: Document, input_messages: Sequence[Document], arrived: int) -> Row:
@@ -53,17 +55,17 @@ def row(completion: Document, input_messages: Sequence[Document], arrived: int) 
     Raises:
         InvalidArgumentError: it can't be stored. The text says why, and holds nothing of its content.
     """
-    if not isinstance(completion, _DOCUMENT):
+    if not _is_document(type(completion)):
         raise InvalidArgumentError(
             f"{_WHAT} is a model or a mapping, not a {type(completion).__name__}"
         )
     if not _are_messages(input_messages):
         raise InvalidArgumentError("input_messages is a list of messages: models or mappings")
     return {
-        "id": _name(completion, "id"),
-        "created": _seconds(completion),
+        "id": _name("id", _given(completion, "id")),
+        "created": _seconds(_given(completion, "created")),
         "arrived": arrived,
-        "model": _name(completion, "model"),
+        "model": _name("model", _given(completion, "model")),
         "body": text(_WHAT, completion),
         "input_messages": text("input_messages", input_messages),
     }
@@ -78,19 +80,25 @@ def _are_messages(given: object) -> bool:
     return (
         isinstance(given, Sequence)
         and not isinstance(given, str)
-        and all(isinstance(message, _DOCUMENT) for message in given)
+        and all(map(_is_document, set(map(type, given))))
     )
 
 
-def _field(completion: Document, name: str) -> Any:
-    if isinstance(completion, Mapping):
-        return completion.get(name)
-    return getattr(completion, name, None)
+def _given(completion: object, name: str) -> Any:
+    # In this order: whether something is a Mapping takes longer to see.
+    if isinstance(completion, BaseModel):
+        return getattr(completion, name, None)
+    return completion.get(name) if isinstance(completion, Mapping) else None
 
 
-def _name(completion: Document, field: str) -> str:
+# A class is asked once: whether it is a Mapping takes long to see.
+@lru_cache(256)
+def _is_document(kind: type) -> bool:
+    return issubclass(kind, BaseModel | Mapping)
+
+
+def _name(field: str, value: Any) -> str:
     """A text that fits every index: refused here, for once acknowledged it would be set aside."""
-    value = _field(completion, field)
     # Nearly all are so; the others are looked at closely.
     plain = type(value) is str and value.isascii() and "\0" not in value
     if plain and 0 < len(value) <= MAX_NAME_BYTES:
@@ -119,8 +127,7 @@ def _name(completion: Document, field: str) -> str:
     return str.__str__(value)
 
 
-def _seconds(completion: Document) -> int:
-    value = _field(completion, "created")
+def _seconds(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise InvalidArgumentError(
             f"{_WHAT} needs 'created', a whole number of seconds since 1970 from 0 to {_MOST}; "

@@ -66,8 +66,8 @@ def remains(writers: Iterable[Writer], *, journaled: bool) -> Remains:
         doubted.update(entry.order for entry in writer.doubted())
     left.sort(key=lambda entry: entry.order)
     return Remains(
-        tuple(entry.record.identity for entry in left if entry.order not in doubted),
-        tuple(entry.record.identity for entry in left if entry.order in doubted),
+        tuple(entry.identity for entry in left if entry.order not in doubted),
+        tuple(entry.identity for entry in left if entry.order in doubted),
         journaled,
     )
 

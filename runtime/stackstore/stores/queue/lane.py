@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from stackstore.stores.queue.records import Entry
 
@@ -58,18 +59,14 @@ class Lane:
             return []
         most = max(1, self._suspects // 2) if self._suspects else self._limit
         head = self._entries[0]
-        queue, deletes = head.queue, head.record.deletes
+        queue, deletes = head.queue, head.deletes
+        # The first one goes, however large it is.
+        bytes_left = max(self._most_bytes - head.size, 0)
+        size = -head.size
         taken: list[Entry] = []
-        size = 0
-        for entry in self._entries:
-            record = entry.record
-            size += record.size
-            if taken and (
-                size > self._most_bytes
-                or len(taken) >= most
-                or entry.queue != queue
-                or record.deletes != deletes
-            ):
+        for entry in islice(self._entries, most):
+            size += entry.size
+            if size > bytes_left or entry.queue != queue or entry.deletes != deletes:
                 break
             taken.append(entry)
         self._taken = len(taken)

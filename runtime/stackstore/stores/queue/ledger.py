@@ -45,14 +45,14 @@ class Ledger:
     def done(self, entries: Sequence[Entry]) -> None:
         """These are written or set aside."""
         by_user = self._by_user
-        for user, count in Counter([entry.record.user for entry in entries]).items():
+        for user, count in Counter([entry.user for entry in entries]).items():
             self._total -= count
             by_user[user] -= count
             if not by_user[user]:
                 del by_user[user]
         if self._watches:
             for entry in entries:
-                self._count(entry.record.user, entry.order)
+                self._count(entry.user, entry.order)
                 self._count(None, entry.order)
 
     def watch(self, user: str | None, reached: Callable[[], None]) -> Watch | None:

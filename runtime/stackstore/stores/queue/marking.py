@@ -29,8 +29,8 @@ from stackstore.stores.queue.tables import DEAD_LETTERS, MARKS
 MANY_ROWS = (500, 100, 20)
 """How many rows SQLite takes in one statement, where there are so many.
 
-Row by row it would be a little less work. But after each statement its thread needs Python's lock
-again, and while the event loop is busy it waits for that longer than a hundred rows take.
+After each statement its thread needs Python's lock again, and while the event loop is busy it waits
+for that longer than a hundred rows take.
 """
 
 _VALUE = re.compile(r"\{([^}]+)\}")
@@ -46,7 +46,8 @@ class Step:
 
     Attributes:
         words: on Postgres with the move in it; on SQLite for one row.
-        many: SQLite only: the same for several rows, by how many, the most first.
+        many: SQLite only: the same for several rows, by how many, the most first, where none is there
+            yet; otherwise it fails, and any number of them may be written.
     """
 
     words: str
@@ -133,11 +134,13 @@ class Marking:
 
     def _step(self, insert: str, values: str, conflict: str = "") -> Step:
         if self.dialect == "sqlite":
-            one, *many = (
-                self._numbered(f"{insert} VALUES {', '.join([f'({values})'] * rows)}{conflict}")
-                for rows in (1, *MANY_ROWS)
+            # FAIL: what it wrote before a conflict is not noted, to be undone. The transaction is.
+            several = insert.replace("INSERT", "INSERT OR FAIL", 1)
+            many = (
+                (rows, self._numbered(f"{several} VALUES {', '.join([f'({values})'] * rows)}"))
+                for rows in MANY_ROWS
             )
-            return Step(one, tuple(zip(MANY_ROWS, many, strict=True)))
+            return Step(self._numbered(f"{insert} VALUES ({values}){conflict}"), tuple(many))
         return Step(
             self._whole(f"{insert} SELECT {values} WHERE EXISTS (SELECT FROM moved){conflict}")  # noqa: S608
         )
@@ -223,7 +226,12 @@ def _write(driver: sqlite3.Connection, step: Step, rows: Sequence[Sequence[Any]]
     most = driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
     for size, words in step.many:
         while count - done >= size and size * len(rows[0]) <= most:
-            driver.execute(words, list(chain.from_iterable(rows[done : done + size])))
+            some = rows[done : done + size]
+            try:
+                driver.execute(words, list(chain.from_iterable(some)))
+            except sqlite3.IntegrityError:
+                # One is there already, which is rare; or something is wrong with one.
+                driver.executemany(step.words, some)
             done += size
     if done < count:
         driver.executemany(step.words, rows[done:])

@@ -170,7 +170,8 @@ class WriteQueue:
             )
         if self._journal is None:
             if gate.enter(record.size):
-                self._add(self._id, self._number(), record)
+                self._sequence += 1
+                self._add(self._id, self._sequence, record)
             else:
                 await self._door.wait(self._caller(record, None), deadline)
         else:
@@ -253,7 +254,7 @@ class WriteQueue:
     def _add(self, queue: str, sequence: int, record: Record) -> None:
         number = lane_of(record.shard, len(self._lanes))
         order = self._ledger.number(record.user)
-        self._lanes[number].add(Entry(queue, sequence, record, order, self._loop_here().time()))
+        self._lanes[number].add(Entry(queue, sequence, order, self._loop_here().time(), *record))
         self._writers[number].wake()
 
     def _add_journaled(self, record: Record, number: int) -> None:
@@ -267,7 +268,7 @@ class WriteQueue:
         number = lane_of(record.shard, len(self._lanes))
         order = self._ledger.number(record.user)
         since = asyncio.get_running_loop().time()
-        self._lanes[number].add(Entry(queue, sequence, record, order, since))
+        self._lanes[number].add(Entry(queue, sequence, order, since, *record))
 
     def _enter(self, caller: Caller) -> None:
         """The caller's record has room: from here on it is the queue's, whoever gives up."""
@@ -296,7 +297,7 @@ class WriteQueue:
             self._journal.forget([entry.sequence for entry in entries if entry.queue == own])
             if self._replay is not None:
                 self._replay.done(entries)
-        self._door.leave(len(entries), sum(entry.record.size for entry in entries))
+        self._door.leave(len(entries), sum(entry.size for entry in entries))
 
     async def _begin(self) -> None:
         """Find out what earlier processes have written already, then write."""

@@ -35,21 +35,32 @@ class Record(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A record that was acknowledged.
+    """A record that was acknowledged; made by `Entry(queue, sequence, order, since, *record)`.
+
+    It has what the record had, and does not hold it: of two objects a row Python's garbage collector
+    would look at both.
 
     Attributes:
         queue: the id of the queue, or of the journal, that numbered it.
         sequence: its number there; a later one is higher.
-        record: what to write.
         order: its number in this process, whoever numbered it.
         since: when it came, by the event loop's clock.
     """
 
     queue: str
     sequence: int
-    record: Record
     order: int
     since: float
+    shard: str
+    identity: Identity
+    user: str
+    size: int
+    payload: Any
+    deletes: bool = False
+
+
+Write: TypeAlias = Record | Entry
+"""What a sink writes, be it numbered or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +95,15 @@ def lane_of(shard: str, writers: int) -> int:
     return zlib.crc32(shard.encode("utf-8", "surrogatepass")) % writers
 
 
-def folded(batch: Sequence[Entry]) -> list[Record]:
+def folded(batch: list[Entry]) -> list[Entry]:
     """The newest write of each identity. Deletes stay: the newest may be refused, and the others not.
 
     Args:
         batch: at least one; all of them write, or all of them delete.
     """
-    records = [entry.record for entry in batch]
-    if records[0].deletes:
-        return records
-    return list({record.identity: record for record in records}.values())
+    if batch[0].deletes:
+        return batch
+    return list({entry.identity: entry for entry in batch}.values())
 
 
 def named(identity: Identity) -> str:

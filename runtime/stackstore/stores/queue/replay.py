@@ -82,7 +82,7 @@ class Replay:
     def is_written(self, entry: Entry) -> bool:
         """Whether an earlier process has written it."""
         marks = self._marks.get(entry.queue, ())
-        return covered(entry.record.shard, entry.sequence, marks)
+        return covered(entry.shard, entry.sequence, marks)
 
     def done(self, entries: Sequence[Entry]) -> None:
         """These are written or set aside."""

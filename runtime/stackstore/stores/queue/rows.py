@@ -12,7 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from sys import getsizeof
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, TypeAlias
 
 from stackstore.access.owners import Owner
 from stackstore.errors import InvalidArgumentError
@@ -29,18 +30,15 @@ _INT63 = 2**63
 _TEXTS = (ColumnType.STRING, ColumnType.TEXT)
 
 
-class Waiting(NamedTuple):
-    """A row that waits to be written.
+Waiting: TypeAlias = tuple[Any, ...]
+"""A row that waits to be written: its owner (`Owner.identity`), the names of its columns, as the
+table was known when it came, and then its values, JSON as text and the others as they were given.
 
-    Attributes:
-        owner: who wrote it, and so whose it is.
-        columns: those of the values, as the table was known when the row came.
-        values: JSON as its text, the others as they were given.
-    """
+Of plain values alone, so that Python's garbage collector looks at it once and never again: of these
+there may be ten thousand.
+"""
 
-    owner: Owner
-    columns: tuple[str, ...]
-    values: tuple[Any, ...]
+_COLUMNS, _VALUES = 1, 2
 
 
 class Rows:
@@ -57,9 +55,10 @@ class Rows:
         self.columns = columns
         self.key = key
         self.names = set(columns)
+        self._only = key[0] if len(key) == 1 else None
         self._texts = [
             (place, table.columns[name].type is ColumnType.JSON)
-            for place, name in enumerate(columns)
+            for place, name in enumerate(columns, _VALUES)
             if table.columns[name].type in (*_TEXTS, ColumnType.JSON)
         ]
         self._defaults = {name: table.columns[name].default for name in columns}
@@ -72,9 +71,11 @@ class Rows:
         Raises:
             InvalidArgumentError: one is missing, or nothing that names a row.
         """
+        if self._only is not None and type(row.get(self._only)) is str:
+            return (row[self._only],)
         values = tuple([row.get(column) for column in self.key])
         for value in values:
-            if type(value) is not str and not isinstance(value, str | int):
+            if not isinstance(value, str | int):
                 raise InvalidArgumentError(
                     f"table {self.table.name!r}: its primary key ({', '.join(self.key)}) has to be given, "
                     f"each column as a text or a whole number, not a {type(value).__name__}"
@@ -96,81 +97,77 @@ class Rows:
         Raises:
             InvalidArgumentError: a value isn't JSON where it has to be.
         """
-        values = list(self._values(row))
-        values.pop()
+        waiting = [owner.identity, self.columns, *self._values(row)]
+        waiting.pop()
         size = _OVERHEAD_BYTES
         for place, is_json in self._texts:
-            value = values[place]
+            value = waiting[place]
             if value is None:
                 continue
             kind = type(value)
             if is_json:
                 # JsonText stays what it is: the drivers take it, and it may be long to copy.
                 if kind is not JsonText:
-                    value = values[place] = encode(
-                        self.table.dialect, self.columns[place], ColumnType.JSON, value
-                    )
+                    column = self.columns[place - _VALUES]
+                    value = encode(self.table.dialect, column, ColumnType.JSON, value)
+                    waiting[place] = value
                 size += len(value) if value.isascii() else getsizeof(value)
             elif kind is str and value.isascii():
                 size += len(value)
             else:
                 size += getsizeof(value)
-        return Waiting(owner, self.columns, tuple(values)), size
+        return tuple(waiting), size
 
-    def columnwise(self, waiting: Sequence[Waiting]) -> list[list[Any]]:
-        """Rows as one list a column, with values as the driver wants them.
+    def columnwise(self, waiting: Sequence[Waiting]) -> tuple[Sequence[str], list[Sequence[Any]]]:
+        """The rows' owners, and one list a column, with values as the driver wants them.
 
         Raises:
             InvalidArgumentError: a value isn't possible.
         """
-        given = [
-            one.values if one.columns is self.columns else self._as_now(one) for one in waiting
-        ]
-        found = [
-            self._encoded(name, values)
-            for name, values in zip(self.columns, zip(*given, strict=True), strict=True)
-        ]
+        now = self.columns
+        if not all([one[_COLUMNS] is now for one in waiting]):  # noqa: C419 - much quicker
+            waiting = [one if one[_COLUMNS] is now else self._as_now(one) for one in waiting]
+        owners, _, *given = zip(*waiting, strict=True)
+        found = [self._encoded(name, values) for name, values in zip(now, given, strict=True)]
         self._check_indexed(found)
-        return found
+        return owners, found
 
     def dump(self, waiting: Waiting) -> bytes:
-        """A row as JSON, for people and for the journal: JSON as text, moments in ISO's form.
+        """A row as JSON, for people: JSON as text, moments in ISO's form.
 
         Raises:
             InvalidArgumentError: a value can't be written so.
         """
-        return self._dumped(dict(zip(waiting.columns, waiting.values, strict=True)))
+        return self._dumped(_row(waiting))
 
-    def dump_owned(self, owner: Owner, waiting: Waiting | None) -> bytes:
-        """The same with who wrote it; without a row, who deletes one.
+    def dump_owned(self, payload: Waiting | str) -> bytes:
+        """The same with its owner, for the journal; or who deletes one.
 
         Raises:
             InvalidArgumentError: as `dump`.
         """
-        row = None
-        if waiting is not None:
-            row = dict(zip(waiting.columns, waiting.values, strict=True))
-        return self._dumped([owner.identity, row])
+        if isinstance(payload, str):
+            return self._dumped([payload, None])
+        return self._dumped([payload[0], _row(payload)])
 
-    def load_owned(self, dumped: bytes) -> tuple[Owner, Waiting | None]:
+    def load_owned(self, dumped: bytes) -> Waiting | str:
         """The way back.
 
         Raises:
             ValueError, TypeError, AttributeError: they are no such bytes.
         """
         identity, row = json.loads(dumped)
-        owner = _owner(identity)
+        # Seen now to be one: by the time it is written nobody could say where it came from.
+        owner = owner_of(identity).identity
         if row is None:
-            return owner, None
+            return owner
         for column, value in row.items():
             # A column that a later release dropped is refused when it is written, by its name.
             defined = self.table.columns.get(column)
             if defined and defined.type is ColumnType.DATETIME and isinstance(value, str):
                 row[column] = datetime.fromisoformat(value)
         columns = tuple(row)
-        return owner, Waiting(
-            owner, self.columns if columns == self.columns else columns, tuple(row.values())
-        )
+        return (owner, self.columns if columns == self.columns else columns, *row.values())
 
     # -- inside
 
@@ -183,34 +180,18 @@ class Rows:
                     "writes it"
                 )
 
-    def _as_now(self, waiting: Waiting) -> tuple[Any, ...]:
-        """A row's values in today's columns: it came from a journal, or the table has grown."""
-        row = dict(zip(waiting.columns, waiting.values, strict=True))
-        values: tuple[Any, ...] = self._values(self.whole(row))
-        return values[:-1]
+    def _as_now(self, waiting: Waiting) -> Waiting:
+        """The same in today's columns: it came from a journal, or the table has grown."""
+        values = self._values(self.whole(_row(waiting)))[:-1]
+        return (waiting[0], self.columns, *values)
 
-    def _encoded(self, column: str, values: Sequence[Any]) -> list[Any]:
+    def _encoded(self, column: str, values: Sequence[Any]) -> Sequence[Any]:
         kind, dialect = self.table.columns[column].type, self.table.dialect
-        if kind is ColumnType.JSON:
-            found = list(values)
-        elif kind in _TEXTS:
-            # Nearly all are plain; only the others are looked at closely.
-            found = [
-                value
-                if type(value) is str and value.isascii() and "\0" not in value
-                else encode(dialect, column, kind, value)
-                for value in values
-            ]
-        elif kind is ColumnType.INTEGER:
-            found = [
-                value
-                if type(value) is int and -_INT63 <= value < _INT63
-                else encode(dialect, column, kind, value)
-                for value in values
-            ]
-        else:
+        types = set(map(type, values))
+        found = values
+        if kind is not ColumnType.JSON and not _are_plain(kind, types, values):
             found = [encode(dialect, column, kind, value) for value in values]
-        if not self.table.nullable(column) and None in found:
+        if NoneType in types and not self.table.nullable(column):
             raise InvalidArgumentError(
                 f"table {self.table.name!r}: column {column!r} can't be NULL and has to be given"
             )
@@ -220,7 +201,7 @@ class Rows:
         longest = 0
         for name, values in zip(self.columns, columns, strict=True):
             if self.table.columns[name].type in _TEXTS:
-                longest += max((len(value) for value in values if value is not None), default=0)
+                longest += max(map(len, filter(None, values)), default=0)
         # A character has at most 4 bytes, so most batches are through after adding up lengths.
         if longest * 4 > MAX_INDEXED_BYTES:
             for row in zip(*columns, strict=True):
@@ -238,6 +219,17 @@ class Rows:
         )
 
 
+def _are_plain(kind: ColumnType, types: set[type], values: Sequence[Any]) -> bool:
+    """Whether a column's values are all as any driver wants them; seen as a whole, for nearly all are."""
+    if kind in _TEXTS and types == {str}:
+        whole = "".join(values)
+        return whole.isascii() and "\0" not in whole
+    if kind is ColumnType.INTEGER and types == {int}:
+        least, most = min(values), max(values)
+        return bool(least >= -_INT63 and most < _INT63)
+    return False
+
+
 def shard_of(identity: Identity) -> str:
     """The shard of a row that has none of its own; two rows may share one."""
     first = identity[0]
@@ -245,9 +237,17 @@ def shard_of(identity: Identity) -> str:
 
 
 @lru_cache(1_000)
-def _owner(identity: str) -> Owner:
-    # Kept, or a journal of one user's rows would have him once a row.
+def owner_of(identity: str) -> Owner:
+    """The owner that a payload names.
+
+    Raises:
+        ValueError, TypeError, AttributeError: it names none.
+    """
     return Owner.from_identity(identity)
+
+
+def _row(waiting: Waiting) -> dict[str, Any]:
+    return dict(zip(waiting[_COLUMNS], waiting[_VALUES:], strict=True))
 
 
 def _moment(value: object) -> str:

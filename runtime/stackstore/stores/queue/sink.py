@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from stackstore.errors import StackstoreError, StoreError
-from stackstore.stores.queue.records import Entry, Mark, Record
+from stackstore.stores.queue.records import Entry, Mark, Write
 
 
 class Sink(Protocol):
@@ -23,7 +23,7 @@ class Sink(Protocol):
     def lanes(self, writers: int) -> int:
         """How many of so many writers are of use."""
 
-    async def write(self, records: Sequence[Record], mark: Mark) -> int | None:
+    async def write(self, records: Sequence[Write], mark: Mark) -> int | None:
         """Write records, at most one of each identity, or delete. None: look how far the lane is."""
 
     async def set_aside(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stackstore.access.deferred import Stamps
-from stackstore.access.owners import Owner
 from stackstore.access.tables import OWNER_ID, OWNER_KEY
 from stackstore.errors import BackendUnavailableError, StoreError
 from stackstore.sql.ordering import OrderBy
@@ -25,8 +23,8 @@ from stackstore.stores.queue.marking import (
     on_postgres,
     on_sqlite,
 )
-from stackstore.stores.queue.records import Entry, Mark, Record, named
-from stackstore.stores.queue.rows import Rows, Waiting, shard_of
+from stackstore.stores.queue.records import Entry, Mark, Record, Write, named
+from stackstore.stores.queue.rows import Rows, owner_of, shard_of
 from stackstore.stores.queue.tables import QUEUES
 from stackstore.stores.tables import StoreTables
 
@@ -66,7 +64,7 @@ class TableSink:
         self._sql = tables.store.unguarded
         self._deferred = tables.store.deferred(table)
         self._marking = Marking(self._sql.dialect)
-        self._known = self._look()
+        self._known = self._look(())
 
     # -- making records
 
@@ -129,7 +127,7 @@ class TableSink:
             (person, *identity),
             owner.person,
             DELETE_BYTES,
-            owner,
+            owner.identity,
             deletes=True,
         )
 
@@ -147,24 +145,21 @@ class TableSink:
         """One on SQLite, which has one writer at a time: several would share its turns, and rows."""
         return writers if self._sql.dialect == "postgresql" else 1
 
-    async def write(self, records: Sequence[Record], mark: Mark) -> int | None:
+    async def write(self, records: Sequence[Write], mark: Mark) -> int | None:
         """Upsert, or delete, with the mark."""
         if not records:
             return await self._marked(mark, self._marking.alone, ())
         if records[0].deletes:
             return await self._delete(records, mark)
         rows = self._rows
-        waiting: list[Waiting] = [record.payload for record in records]
-        columns = rows.columnwise(waiting)
-        # By what they are in memory: to compare them costs more, and nearly all of one are the same.
-        owners = {id(one.owner): one.owner for one in waiting}
+        owners, columns = rows.columnwise([record.payload for record in records])
+        distinct = set(owners)
         for _ in range(_MOVES):
-            stamps = await self._stamps(owners.values())
-            stamp = {place: stamps.of[owner] for place, owner in owners.items()}
-            interned = [stamp[id(one.owner)] for one in waiting]
+            stamps = await self._stamps(distinct)
+            interned = [stamps.of[owner] for owner in owners]
             stamped = [[one.id for one in interned], *columns, [one.key for one in interned]]
             try:
-                return await self._marked(mark, self._upsert, self._in_order(stamped), stamps)
+                return await self._marked(mark, self._upsert, self._values(stamped), stamps)
             except OtherDatabaseError:
                 self._deferred.forget()
         raise BackendUnavailableError(
@@ -175,18 +170,17 @@ class TableSink:
         self, entry: Entry, reason: str, mark: Mark, *, with_payload: bool = True
     ) -> int | None:
         """Put a record into table dead_letters, with the mark."""
-        record = entry.record
         payload: bytes | None = None
-        if with_payload and not record.deletes:
-            payload = self._rows.dump(record.payload)
+        if with_payload and not entry.deletes:
+            payload = self._rows.dump(entry.payload)
         values = (
             entry.queue,
             entry.sequence,
             self._name,
-            named(record.identity),
-            _printable(record.user),
+            named(entry.identity),
+            _printable(entry.user),
             _printable(reason),
-            record.deletes,
+            entry.deletes,
             payload,
             microseconds(),
         )
@@ -220,42 +214,45 @@ class TableSink:
         await self._atomically(work)
 
     def dump(self, payload: Any) -> bytes:
-        """A payload as bytes, with its user."""
-        if isinstance(payload, Owner):
-            return self._rows.dump_owned(payload, None)
-        return self._rows.dump_owned(payload.owner, payload)
+        """A payload as bytes."""
+        return self._rows.dump_owned(payload)
 
     def load(self, dumped: bytes) -> Any:
         """The way back."""
-        owner, waiting = self._rows.load_owned(dumped)
-        return owner if waiting is None else waiting
+        return self._rows.load_owned(dumped)
 
     # -- inside
 
     @property
     def _rows(self) -> Rows:
         if self._known.table is not self._deferred.table:
-            self._known = self._look()
+            self._known = self._look(self._known.columns)
         return self._known
 
-    def _look(self) -> Rows:
-        """Prepare for the table as it is known now."""
-        table = self._deferred.table
-        rows = Rows(table, self._deferred.columns, self._deferred.key)
+    def _look(self, before: tuple[str, ...]) -> Rows:
+        """Prepare for the table as it is known now.
+
+        Args:
+            before: the columns that it had; equal ones stay the same object, for what waits has them.
+        """
+        table, columns = self._deferred.table, self._deferred.columns
+        rows = Rows(table, before if before == columns else columns, self._deferred.key)
         stamped = (OWNER_ID, *rows.columns, OWNER_KEY)
         self._upsert = self._marking.upsert(table, stamped)
-        self._order = itemgetter(*map(stamped.index, table.primary_key))
         return rows
 
-    def _in_order(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """What an upsert takes."""
-        if self._sql.dialect == "sqlite":
-            return list(zip(*columns, strict=True))
-        # Sorted, two writers of the same keys lock them in the same order, so none deadlocks.
-        rows = sorted(zip(*columns, strict=True), key=self._order)
-        return list(zip(*rows, strict=True))
+    def _values(self, columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """What an upsert takes.
 
-    async def _stamps(self, owners: Iterable[Owner]) -> Stamps:
+        In the order in which they came. Sorted, two processes that write several of the same rows at
+        the same time would lock them in one order; that is rare, and one of them is told by the
+        database to try again.
+        """
+        if self._sql.dialect == "postgresql":
+            return columns
+        return list(zip(*columns, strict=True))
+
+    async def _stamps(self, owners: Collection[str]) -> Stamps:
         await self._ready()
         trouble: str
         try:
@@ -278,10 +275,10 @@ class TableSink:
 
         return await self._sql.directly(self._name, work)
 
-    async def _delete(self, records: Sequence[Record], mark: Mark) -> int | None:
+    async def _delete(self, records: Sequence[Write], mark: Mark) -> int | None:
         """Delete with the mark: what may be deleted is for the access layer's own statements."""
         rows, table = self._rows, self._deferred.table
-        by_user: defaultdict[Owner, list[tuple[str, Row]]] = defaultdict(list)
+        by_user: defaultdict[str, list[tuple[str, Row]]] = defaultdict(list)
         for record in records:
             person, *key = record.identity
             values = {
@@ -297,7 +294,7 @@ class TableSink:
                 found = await connection.exec_driver_sql(self._marking.look, place)
                 return int(found.one()[0])
             for owner, some in by_user.items():
-                await self._deferred.delete_as(connection, owner, some)
+                await self._deferred.delete_as(connection, owner_of(owner), some)
             return None
 
         return await self._atomically(work)

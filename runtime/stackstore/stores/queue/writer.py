@@ -209,7 +209,7 @@ class Writer:
             logger.error(
                 "queue %s: %s can't be written and is set aside in table dead_letters: %s",
                 self._name,
-                named(aside.entry.record.identity),
+                named(aside.entry.identity),
                 aside.why,
             )
         if self._counters.last_trouble:
