@@ -1,4 +1,4 @@
-"""Several processes that use one store at the same moment: their side, and the test's."""
+"""Processes that work on one database at the same moment: the test's side, and theirs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ import sys
 from pathlib import Path
 
 from stackstore.access import AuthorizedSqlStore
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import SqlStore
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
+_PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
 
 
-async def together(place, module, tasks):
-    """Run the module once a task, all from one moment on; returns what each printed last."""
+@contextlib.asynccontextmanager
+async def running(module, address, tasks):
+    """One process a task, all of them where they wait for the word; killed at the end.
+
+    Each task says its number and where the database is, besides what it is given.
+    """
     started = []
     try:
-        for task in tasks:
-            argument = json.dumps({**task, "address": place.address})
+        for number, given in enumerate(tasks):
+            task = {"number": number, "address": address, **given}
             started.append(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", module, argument,
-                    cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"},
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                    sys.executable, "-m", module, json.dumps(task),
+                    cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"}, **_PIPES,
                 )
             )  # fmt: skip
         async with asyncio.timeout(60):
             for process in started:
-                assert await process.stdout.readline() == b"ready\n"
-            answers = await asyncio.gather(*(process.communicate(b"\n") for process in started))
-        assert [process.returncode for process in started] == [0] * len(started)
-        return [json.loads(out) for out, _ in answers]
+                assert await process.stdout.readline() == b"ready\n", await process.stderr.read()
+        yield started
     finally:
         for process in started:
             if process.returncode is None:
@@ -44,18 +45,36 @@ async def together(place, module, tasks):
                 await process.wait()
 
 
+async def answers(started):
+    """Say the word to all of them, wait for their ends, and return each one's lines, as JSON."""
+    async with asyncio.timeout(60):
+        ended = await asyncio.gather(*(process.communicate(b"\n") for process in started))
+    complaints = [
+        (process.returncode, error.decode()[-500:])
+        for process, (_, error) in zip(started, ended, strict=True)
+    ]
+    assert complaints == [(0, "")] * len(started)
+    return [[json.loads(line) for line in out.decode().splitlines() if line] for out, _ in ended]
+
+
+async def together(module, address, tasks):
+    """Run the module once a task, all from one moment on; returns what each said last."""
+    async with running(module, address, tasks) as started:
+        return [lines[-1] for lines in await answers(started)]
+
+
+def begin():
+    """Wait for the word: so all start at one moment, however long their imports took."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
 async def serve(work) -> None:
     """Be one of them: `work` takes an AuthorizedSqlStore and the task, and returns the answer."""
     task = json.loads(sys.argv[1])
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
+    pool = pool_of(task["address"])
     try:
-        print("ready", flush=True)
-        sys.stdin.readline()
+        begin()
         print(json.dumps(await work(AuthorizedSqlStore(SqlStore(pool)), task)), flush=True)
     finally:
         await pool.close()
