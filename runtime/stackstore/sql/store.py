@@ -53,6 +53,11 @@ class SqlStore(Operations):
         """Which SQL its database speaks."""
         return self._database.dialect
 
+    @property
+    def trouble(self) -> str:
+        """Why its database can't be reached, without secrets; empty: it can, or it isn't known."""
+        return self._database.trouble
+
     async def require(self, component: Component) -> None:
         """Make tables that are beside the store's own: now, and again when any table is gone.
 
