@@ -66,7 +66,7 @@ async def same(batches, number) -> None:
             # Cancelled by one, completed by the other; it becomes one of both.
             status = "cancelled" if number else "completed"
             try:
-                await batches.update_batch(made["id"], {"status": status, f"by{number}": n})
+                await batches.update_batch(made["id"], {"status": status, "model": f"by{number}"})
                 ids.append(made["id"])
             except ConflictError:
                 pass
