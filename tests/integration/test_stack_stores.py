@@ -216,7 +216,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
 
         await until(only_the_new_one)
         assert set(storage.retentions()) == {
-            "completions", "answers", "answers__conversation_messages",
+            "completions", "answers", "answers__conversation_messages", "answers__memory_records",
         }  # fmt: skip
         assert storage.retentions()["completions"].deleted == 1
         assert "num_writers changed, which takes effect at the next start" in caplog.text
