@@ -252,7 +252,7 @@ async def test_a_rule_of_ids_holds_along_a_chain(make):
     policy[1]["forbid"]["resource"] = "sql_record::responses::secret"
     store = make(policy)
     with acting_as(ALICE):
-        whole, _ = await chain(store, ["a", "secret", "b", "c"])
+        whole, heard = await chain(store, ["a", "secret", "b", "c"])
         assert (await store.get_response_object("c"))["input"] == whole
     with acting_as(EVE):
         with pytest.raises(NotFoundError):
@@ -260,6 +260,11 @@ async def test_a_rule_of_ids_holds_along_a_chain(make):
         found = await store.get_response_object("c")
         assert found["input"] == [said("b"), answer("b"), said("c")]
         assert "secret" not in repr((found["messages"], found["output"]))
+        # All of it is of one owner, and yet a right guess is none that counts.
+        given = [*whole, answer("c"), said("e")], [*heard, told("user", "e")]
+        await store.store_response_object(response("e", "c"), *given)
+        found = await store.get_response_object("e")
+        assert (found["input"], found["messages"]) == given
 
 
 async def test_going_on_from_a_name_means_ones_own_first(make):
