@@ -54,18 +54,18 @@ def texts(what: str, documents: Sequence[Document]) -> list[str]:
     """
     with contextlib.suppress(PydanticSerializationError, TypeError, ValueError, RecursionError):
         written = [to_json(one, by_alias=True, inf_nan_mode="constants") for one in documents]
-        for one in written:
-            _check_depth(one)
+        for document in written:
+            _check_depth(document)
         _check_values(b"".join(written))
         if all(one.startswith(b"{") for one in written):
             return [one.decode() for one in written]
     # Anything out of the ordinary takes the way that looks closer.
     found = []
-    for document in documents:
-        one = text(what, document)
+    for given in documents:
+        one = text(what, given)
         if not one.startswith("{"):
             raise InvalidArgumentError(
-                f"{what} is a model or a mapping, not a {type(document).__name__}"
+                f"{what} is a model or a mapping, not a {type(given).__name__}"
             )
         found.append(str(one))
     return found
@@ -126,7 +126,12 @@ def _check_values(written: bytes) -> None:
 
 
 def _has_long_digits(written: bytes) -> bool:
-    return len(written) > _MOST_DIGITS and _DIGITS.search(written) is not None
+    # A run of so many digits has one at a multiple of its length, so most texts are through at once.
+    return any(
+        written[place] in b"0123456789"
+        and _DIGITS.search(written, max(0, place - _MOST_DIGITS + 1), place + _MOST_DIGITS)
+        for place in range(_MOST_DIGITS - 1, len(written), _MOST_DIGITS)
+    )
 
 
 def _fields(value: object) -> Any:
