@@ -11,6 +11,7 @@ import stackstore
 from stackstore.access import AuthorizedSqlStore, User, acting_as
 from stackstore.errors import StackstoreError
 from stackstore.sql import ColumnDefinition, ColumnType
+from tests.integration import processes
 
 CONFIG = """\
 distro_name: starts
@@ -130,9 +131,7 @@ def loops(path: str) -> None:
 
 if __name__ == "__main__":
     task = json.loads(sys.argv[1])
-    # All start at one moment, however long their imports took.
-    print("ready", flush=True)
-    sys.stdin.readline()
+    processes.begin()
     if task["what"] == "begin":
         asyncio.run(begin(task["config"], task["number"]))
     elif task["what"] == "fork":

@@ -13,7 +13,7 @@ import pytest
 import stackstore
 from stackstore.access import Tenancy, User, acting_as
 from stackstore.credentials.snapshot import Durability, Snapshot, SqliteBackend, StoreSettings
-from stackstore.errors import InvalidArgumentError
+from stackstore.errors import InvalidArgumentError, NotFoundError
 from stackstore.instances import living
 from stackstore.stores.retention import retention
 from tests.support.kubelet import VolumeDirectory
@@ -122,6 +122,55 @@ async def test_the_messages_of_a_conversation_go_with_it(pod):
             assert await storage.responses().get_conversation_messages(talk) is None
 
 
+async def test_messages_that_come_after_a_conversations_end_are_refused(pod):
+    """Or they would be there again, with nothing that they belong to."""
+    async with await pod.open() as storage:
+        with acting_as(ALICE):
+            talk = (await storage.conversations().create_conversation())["id"]
+            responses = storage.responses()
+            await responses.store_conversation_messages(talk, [{"role": "user"}])
+            await storage.conversations().delete_conversation(talk)
+            with pytest.raises(NotFoundError, match=f"no conversation '{talk}'"):
+                await responses.store_conversation_messages(talk, [{"role": "user"}])
+            assert await responses.get_conversation_messages(talk) is None
+            left = await storage.sql("inference").fetch_all("answers__parts")
+            assert left.data == []
+
+
+async def test_whose_a_conversation_is_makes_no_difference_to_its_messages(pod):
+    """Two who may go on with one each keep what the model was told."""
+    shared = [
+        {"permit": {"actions": ["create", "read", "update", "delete"]}, "when": "user in owners teams"}
+    ]  # fmt: skip
+    async with await pod.open() as storage:
+        with acting_as(ALICE):
+            talk = (await storage.conversations(shared).create_conversation())["id"]
+        with acting_as(User("eve", {"teams": ["e"]})):
+            await storage.responses(shared).store_conversation_messages(talk, [{"role": "user"}])
+            assert await storage.responses(shared).get_conversation_messages(talk)
+
+
+async def test_what_expires_goes_without_a_retention(pod, monkeypatch):
+    monkeypatch.setattr(retention, "FIRST_SECONDS", 0.0)
+    async with await pod.open() as storage:
+        assert storage.retentions() == {}
+        stores = storage.vector_stores()
+        with acting_as(ALICE):
+            await stores.create_vector_store({"id": "vs"})
+            batch = await stores.create_file_batch("vs", ["f"])
+            await storage.responses().list_responses()
+        sql = storage.sql("vector_stores")
+        # Not before its time.
+        await until(lambda: swept(storage, "vectors__file_batches"))
+        assert await sql.fetch_one("vectors__file_batches", {"id": batch["id"]})
+        assert set(storage.retentions()) == {"vectors__file_batches", "answers__parts__freed"}
+        assert {one.store for one in storage.retained()} == {"vector_stores", "responses"}
+
+
+async def swept(storage, table) -> bool:
+    return storage.retentions()[table].sweeps > 0
+
+
 async def test_a_store_is_made_once_with_one_policy(pod):
     async with await pod.open() as storage:
         made = storage.prompts("strict", tenancy=Tenancy("multi"))
@@ -206,6 +255,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
         assert await ids() == ["chatcmpl-2", "chatcmpl-1"]
         pod.stores["inference"] = StoreSettings(retention_seconds=3600, num_writers=8)
         pod.stores["prompts"] = StoreSettings(retention_seconds=7)
+        pod.stores["promtps"] = StoreSettings(retention_seconds=7)
         pod.providers["responses/builtin/persistence.responses"] = StoreSettings(
             retention_seconds=60
         )
@@ -216,7 +266,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
 
         await until(only_the_new_one)
         assert set(storage.retentions()) == {
-            "completions", "answers", "answers__conversation_messages",
+            "completions", "answers", "answers__conversation_messages", "answers__memory_records",
         }  # fmt: skip
         assert storage.retentions()["completions"].deleted == 1
         assert "num_writers changed, which takes effect at the next start" in caplog.text
@@ -229,6 +279,7 @@ async def test_retention_is_told_later_and_taken_back_without_a_restart(pod, mon
 
         await until(followed)
         assert caplog.text.count("store 'prompts': this release keeps its rows") == 1
+        assert caplog.text.count("store 'promtps': the snapshot has settings for it") == 1
         pod.stores.clear()
         pod.write()
 

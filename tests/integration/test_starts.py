@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +11,7 @@ from stackstore.access import AuthorizedSqlStore, User, acting_as
 from stackstore.errors import BackendUnavailableError
 from stackstore.kv import KVStore
 from stackstore.sql import SqlStore
+from tests.integration.processes import answers, running
 from tests.integration.sql.conftest import (  # noqa: F401 - fixtures
     engine,
     own_postgres,
@@ -22,7 +20,6 @@ from tests.integration.sql.conftest import (  # noqa: F401 - fixtures
 )
 from tests.integration.starter import SCHEMA, config_of
 
-ROOT = Path(__file__).parents[2]
 READER = User("reader", {"teams": ["a"]})
 
 
@@ -30,29 +27,9 @@ async def processes(tmp_path, address, what, count=1):
     """What each of some processes says that begin at once."""
     config = tmp_path / "run-config.yaml"
     config.write_text(config_of(address))
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.integration.starter",
-            json.dumps({"what": what, "config": str(config), "number": number}),
-            cwd=Path.cwd(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for number in range(count)
-    ]  # fmt: skip
-    try:
-        for process in started:
-            assert await process.stdout.readline() == b"ready\n"
-        ended = await asyncio.gather(*(process.communicate(b"\n") for process in started))
-    finally:
-        for process in started:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert [
-        (process.returncode, error.decode()[-500:])
-        for process, (_, error) in zip(started, ended, strict=True)
-    ] == [(0, "")] * count
-    return [[json.loads(line) for line in out.decode().splitlines() if line] for out, _ in ended]
+    tasks = [{"what": what, "config": str(config)}] * count
+    async with running("tests.integration.starter", address, tasks) as started:
+        return await answers(started)
 
 
 async def test_ten_processes_open_everything_on_an_empty_database(place, tmp_path):  # noqa: F811

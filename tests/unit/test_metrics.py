@@ -14,12 +14,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from stackstore import metrics
 from stackstore.config import load
 from stackstore.errors import InvalidArgumentError
-from stackstore.metrics import Collector
+from stackstore.metrics import Collector, collector
+from stackstore.metrics.families import NOTHING, families
 from stackstore.pools.stats import BackendStats, Counters, PoolStats
 from stackstore.stores.queue.stats import Distribution, QueueStats
+from stackstore.stores.retention import Retained, RetentionStats
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,10 @@ QUEUE = QueueStats(
     last_trouble="kan4rie",
 )  # fmt: skip
 
+SWEPT = RetentionStats(
+    seconds=60, deleted=31, letters=32, sweeps=33, last_sweep=34_500_000, failures=35, trouble="kan4rie"
+)  # fmt: skip
+
 
 @dataclass
 class Numbers:
@@ -73,6 +78,12 @@ class Numbers:
 
     def queues(self):
         return self.queue
+
+    def retained(self):
+        return [
+            Retained("inference", "sql_default", "inference_store", SWEPT),
+            Retained("vector_stores", "sql_default", "vs__file_batches", RetentionStats(seconds=0)),
+        ]
 
 
 @pytest.fixture
@@ -121,6 +132,17 @@ async def test_every_number_is_shown(numbers):
             expected[f"stackstore_pool_{name}", place] = value
     expected["stackstore_pool_connect_failures_total", sql, ("reason", "refused")] = 5
     expected["stackstore_pool_connect_failures_total", sql, ("reason", "unreachable")] = 6
+    for store, table, values in [
+        ("inference", "inference_store", (60, 31, 32, 33, 35)),
+        ("vector_stores", "vs__file_batches", (0, 0, 0, 0, 0)),
+    ]:
+        names = ("age_seconds", "deleted_rows_total", "deleted_dead_letters_total", "sweeps_total", "failures_total")  # fmt: skip
+        place = (sql, ("store", store), ("table", table))
+        for name, value in zip(names, values, strict=True):
+            expected[f"stackstore_retention_{name}", *place] = value
+    # Where it never came to an end there is no moment.
+    place = (sql, ("store", "inference"), ("table", "inference_store"))
+    expected["stackstore_retention_last_sweep_timestamp_seconds", *place] = 34.5
     store = ("store", "inference")
     for name, value in {
         "rows": 11, "bytes": 12, "waiting_callers": 13, "oldest_row_age_seconds": 1.25,
@@ -144,9 +166,9 @@ async def test_every_number_is_shown(numbers):
 async def test_it_is_openmetrics_too(numbers):
     registry = CollectorRegistry()
     registry.register(Collector(numbers))
-    families = list(read_openmetrics(openmetrics(registry).decode()))
-    assert len(families) > 20
-    assert all(family.documentation.endswith(".") for family in families)
+    read = list(read_openmetrics(openmetrics(registry).decode()))
+    assert len(read) > 20
+    assert all(family.documentation.endswith(".") for family in read)
 
 
 async def test_nothing_but_names_and_numbers(numbers):
@@ -155,7 +177,17 @@ async def test_nothing_but_names_and_numbers(numbers):
     text = generate_latest(registry).decode()
     assert "kan4rie" not in text
     labels = set(re.findall(r'[{,]([a-z]+)="', text))
-    assert labels == {"backend", "type", "pool", "revision", "state", "reason", "store", "le"}
+    assert labels == {
+        "backend",
+        "type",
+        "pool",
+        "revision",
+        "state",
+        "reason",
+        "store",
+        "table",
+        "le",
+    }
 
 
 async def test_two_of_them_in_one_registry_are_refused_before_anything_is_read(numbers):
@@ -193,7 +225,7 @@ async def test_a_scrape_from_another_thread_is_read_in_the_loop(numbers):
 
 
 async def test_a_blocked_loop_is_told_and_the_scrape_ends(numbers, monkeypatch):
-    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(collector, "ANSWER_SECONDS", 0.2)
     registry = CollectorRegistry()
     registry.register(Collector(numbers))
     answers = []
@@ -252,7 +284,7 @@ def test_without_the_library_it_says_what_to_install(module, missing, said):
 
 
 def test_the_document_lists_every_metric_and_no_other():
-    there = {family.name for family in metrics._families(metrics._NOTHING)} | {"stackstore_up"}
+    there = {family.name for family in families(NOTHING)} | {"stackstore_up"}
     written = set(re.findall(r"`(stackstore_[a-z_]+?)(?:_total|_info)?`", document()))
     assert written == there
 

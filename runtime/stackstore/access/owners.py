@@ -287,7 +287,7 @@ class Owners:
             operations: what to run statements on.
             table: what for, for messages.
             owner: whose.
-            patient: it waits long for other processes' writes on SQLite; see `Runner.run`.
+            patient: it waits long for other processes' writes on SQLite; see `stackstore.sql.runner.How`.
 
         Raises:
             BackendUnavailableError: the database can't do it now.

@@ -137,6 +137,15 @@ class AuthorizedSqlStore(AuthorizedOperations):
         )
         return self._access.user_of(owner)
 
+    async def owner_id(self) -> int:
+        """What the rows that the current user inserts have as their `owner_id`.
+
+        Raises:
+            AccessDeniedError: there is no user.
+            BackendUnavailableError: the database can't do it now.
+        """
+        return (await self._interned(self._any_table(), self._access.asker().owner)).id
+
     def deferred(self, table: str) -> Deferred:
         """Its half of a queue that writes a table's rows later; see `stackstore.access.deferred`.
 
@@ -212,12 +221,15 @@ class AuthorizedSqlStore(AuthorizedOperations):
             BackendUnavailableError: it could not begin, or could not be completed.
         """
         asker = self._access.asker()
-        if not self._per_owner:
-            raise InvalidArgumentError("the store knows no table yet; call create_table first")
         # Before it begins: a number must not be undone with it, nor wait for another writer.
-        interned = await self._interned(next(iter(self._per_owner)), asker.owner)
+        interned = await self._interned(self._any_table(), asker.owner)
         async with self._store.transaction() as began:
             yield AuthorizedTransaction(self, began, asker, interned)
+
+    def _any_table(self) -> str:
+        if not self._per_owner:
+            raise InvalidArgumentError("the store knows no table yet; call create_table first")
+        return next(iter(self._per_owner))
 
     async def _interned(self, table: str, owner: Owner) -> Interned:
         return await self._owners.intern(self._store, table, owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from stackstore.credentials.directory import SnapshotDirectory
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore.errors import ConfigError
 from stackstore.storage import Prepared, prepare
+from stackstore.stores.places import settings, strangers
+from stackstore.stores.settings import QUEUED, RETAINED, Settings
 
 app = typer.Typer(
     name="stackstore",
@@ -50,7 +53,8 @@ def validate(
 ) -> None:
     """Check all that stackstore.open() would, without connecting to anything.
 
-    Prints what it resolves to, never a user or a password, and ends with 0.
+    Prints what it resolves to, never a user or a password, and what is asked for and not done, and
+    ends with 0.
     Or prints every problem with its line, and how to fix it, and ends with 1.
 
     Example: stackstore validate /etc/stack/config/config.yaml
@@ -64,6 +68,12 @@ def validate(
     typer.echo(_table([("BACKEND", "TYPE", "WHERE"), *_backends(prepared)]))
     loaded = prepared.config
     typer.echo(_table([("STORE", "BACKEND", "TABLE OR NAMESPACE"), *_uses(loaded)]))
+    told = settings(loaded, prepared.snapshot)
+    if rows := _settings(told):
+        typer.echo(_table([("STORE", "QUEUE", "WRITERS", "JOURNAL", "RETENTION"), *rows]))
+    remarks = [remark for one in told.values() for remark in one.remarks]
+    for remark in [*remarks, *strangers(loaded, prepared.snapshot)]:
+        typer.echo(f"note: {remark}")
     if loaded.absent_stores:
         typer.echo(f"not available: {', '.join(loaded.absent_stores)}")
 
@@ -94,6 +104,25 @@ def _uses(config: RunConfig) -> list[Row]:
         for reference in config.providers
     ]
     return stores + providers
+
+
+def _settings(told: Mapping[str, Settings]) -> list[Row]:
+    """What stores do that have a queue or whose rows grow old."""
+    return [
+        (
+            name,
+            _or_none(one.max_write_queue_size),
+            _or_none(one.num_writers),
+            _or_none(one.journal),
+            "kept" if one.retention_seconds is None else f"{one.retention_seconds} s",
+        )
+        for name, one in told.items()
+        if name in QUEUED or name in RETAINED
+    ]
+
+
+def _or_none(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def _table(rows: list[Row]) -> str:

@@ -44,6 +44,11 @@ class Borrower:
         return self._database.dialect
 
     @property
+    def trouble(self) -> str:
+        """As the database has it."""
+        return self._database.trouble
+
+    @property
     def engine(self) -> AsyncEngine:
         """Itself."""
         return cast("AsyncEngine", self)

@@ -21,7 +21,7 @@ from typing import Generic
 from stackstore.credentials.machine import Machine
 from stackstore.credentials.snapshot import PoolSettings
 from stackstore.errors import BackendUnavailableError, StackstoreError
-from stackstore.pools.messages import not_ours, too_late
+from stackstore.pools.messages import not_ours, too_late, unproven
 from stackstore.pools.opening import Opener
 from stackstore.pools.slots import Connection, Slot, T
 from stackstore.pools.stats import Counters, PoolStats
@@ -132,6 +132,14 @@ class ConnectionPool(Generic[T]):
     def machine(self) -> Machine[T]:
         """Which logins there are, and which of them is used."""
         return self._opener.machine
+
+    @property
+    def trouble(self) -> str:
+        """Why no connection can be opened, without secrets; empty: one can, or nothing was tried yet."""
+        machine = self.machine
+        if machine.proven is not None or not (machine.refusals or machine.absences):
+            return ""
+        return unproven(machine, self._troubles(), self._describe)
 
     @property
     def waiting(self) -> int:
@@ -347,12 +355,15 @@ class ConnectionPool(Generic[T]):
                 return True
         return False
 
+    def _troubles(self) -> dict[T, str]:
+        return {target: self._opener.troubles.get(target, "") for target in self.machine.targets}
+
     def _too_late(self, waited: float) -> BackendUnavailableError:
         return too_late(
             self.name,
             waited,
             self.machine,
-            {target: self._opener.troubles.get(target, "") for target in self.machine.targets},
+            self._troubles(),
             self._describe,
             capacity=self.capacity,
             opening=self._opener.count,

@@ -26,6 +26,11 @@ class Database(Protocol):
         ...
 
     @property
+    def trouble(self) -> str:
+        """Why no connection can be opened, without secrets; empty: one can, or it isn't known."""
+        ...
+
+    @property
     def engine(self) -> AsyncEngine:
         """The SQLAlchemy engine over the one pool; `hide_parameters` is on."""
         ...

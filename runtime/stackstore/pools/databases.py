@@ -49,6 +49,11 @@ class Handle:
         return self.database.dialect
 
     @property
+    def trouble(self) -> str:
+        """Why no connection can be opened, if none can."""
+        return self.database.trouble
+
+    @property
     def engine(self) -> AsyncEngine:
         """The engine over the pool that serves now; ask for it anew for each use."""
         return self.database.engine

@@ -46,13 +46,8 @@ def too_late(
     where = f"backend {name!r}: no connection within {waited:.3g} s"
     proven = machine.proven
     if proven is None:
-        tried = "; ".join(
-            f"revision {describe(target)} {_fate(machine, target)}"
-            + (f" ({trouble})" if trouble else "")
-            for target, trouble in troubles.items()
-        )
         kind = CredentialsError if machine.refusals else BackendUnavailableError
-        return kind(f"{where}: no login is proven; {tried or 'the snapshot offers none'}")
+        return kind(f"{where}: {unproven(machine, troubles, describe)}")
     if troubles.get(proven):
         return BackendUnavailableError(f"{where}: {troubles[proven]}")
     if opening:
@@ -64,6 +59,16 @@ def too_late(
         f"{where}: all {capacity} are in use; raise pool.size or pool.maxOverflow, or look for a caller "
         "that keeps one"
     )
+
+
+def unproven(machine: Machine[T], troubles: Mapping[T, str], describe: Callable[[T], str]) -> str:
+    """Why there is no login; arguments as of `too_late`."""
+    tried = "; ".join(
+        f"revision {describe(target)} {_fate(machine, target)}"
+        + (f" ({trouble})" if trouble else "")
+        for target, trouble in troubles.items()
+    )
+    return f"no login is proven; {tried or 'the snapshot offers none'}"
 
 
 def _fate(machine: Machine[T], target: T) -> str:

@@ -62,6 +62,11 @@ class PostgresDatabase:
         self._engine: AsyncEngine | None = None
 
     @property
+    def trouble(self) -> str:
+        """Why no connection can be opened, if none can."""
+        return self.pool.trouble
+
+    @property
     def engine(self) -> AsyncEngine:
         """The SQLAlchemy engine over the same connections."""
         if self._engine is None:

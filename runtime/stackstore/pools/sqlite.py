@@ -87,6 +87,8 @@ class SqliteDatabase:
     """`Database` over one file; see `stackstore.pools.database`."""
 
     dialect: Literal["sqlite"] = "sqlite"
+    trouble = ""
+    """A file is there or not: each use finds out by itself."""
 
     def __init__(
         self, name: str, path: str, *, on_opened: Callable[[], None] = lambda: None

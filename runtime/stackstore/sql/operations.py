@@ -11,20 +11,28 @@ from typing import Any, TypeVar
 from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stackstore.errors import InvalidArgumentError, NotFoundError
+from stackstore.errors import NotFoundError
 from stackstore.sql import cursors, statements
+from stackstore.sql.arguments import (
+    check_limit,
+    check_some,
+    check_start,
+    given_rows,
+    given_values,
+    nowhere,
+    row_of,
+)
 from stackstore.sql.columns import ColumnType, decode
 from stackstore.sql.conditions import Conditions, conditions
 from stackstore.sql.names import choices, shown
 from stackstore.sql.ordering import Order, OrderBy, order, page
-from stackstore.sql.runner import Work
+from stackstore.sql.runner import READS, WRITES, How, Work
 from stackstore.sql.tables import Row, Table
 
 T = TypeVar("T")
 
 Where = Mapping[str, Any]
 
-MAX_LIMIT = 1_000_000_000
 CHUNK_ROWS = 5_000
 """Most rows of one statement; more are several statements in one transaction."""
 
@@ -59,15 +67,7 @@ class Operations(ABC):
         self._tables = tables
 
     @abstractmethod
-    async def _run(
-        self,
-        table: Table,
-        work: Work[T],
-        *,
-        writes: bool,
-        atomic: bool = False,
-        patient: bool = True,
-    ) -> T:
+    async def _run(self, table: Table, work: Work[T], how: How) -> T:
         """Do it on a connection; nothing of the driver's errors comes out."""
 
     @abstractmethod
@@ -136,15 +136,13 @@ class Operations(ABC):
         """
         known = self._table(table)
         found = self._some(known, where, "update")
-        values = known.given(data)
-        if not values:
-            raise InvalidArgumentError(f"table {table!r}: update needs at least one column to set")
+        values = given_values(known, data)
         statement = known.core.update().where(and_(*found.clauses)).values(values)
 
         async def work(connection: AsyncConnection) -> int:
             return (await connection.execute(statement)).rowcount
 
-        return await self._run(known, work, writes=True)
+        return await self._run(known, work, WRITES)
 
     async def delete(self, table: str, where: Where) -> int:
         """Delete the rows that `where` finds; return how many there were.
@@ -173,7 +171,7 @@ class Operations(ABC):
             return sum([(await connection.execute(delete)).rowcount for delete in deletes])
 
         first = self._table(operations[0].table)
-        return await self._run(first, work, writes=True, atomic=len(deletes) > 1)
+        return await self._run(first, work, How(writes=True, atomic=len(deletes) > 1))
 
     async def fetch_one(
         self, table: str, where: Where | None = None, order_by: OrderBy | None = None
@@ -189,7 +187,7 @@ class Operations(ABC):
         async def work(connection: AsyncConnection) -> list[Row]:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
-        rows = decoded(known, await self._run(known, work, writes=False))
+        rows = decoded(known, await self._run(known, work, READS))
         return rows[0] if rows else None
 
     async def fetch_all(
@@ -222,10 +220,9 @@ class Operations(ABC):
         found = conditions(known, where)
         ordered = order(known, order_by)
         check_limit(limit)
+        check_start(cursor, after)
         position: Sequence[Any] | None = None
         if cursor is not None:
-            if after is not None:
-                raise InvalidArgumentError("cursor and after exclude each other")
             position = await self.position(known, found, ordered, cursor)
         elif after is not None:
             position = await self._position_of_row(known, found, ordered, after)
@@ -234,7 +231,7 @@ class Operations(ABC):
         async def work(connection: AsyncConnection) -> list[Row]:
             return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
-        rows = await self._run(known, work, writes=False)
+        rows = await self._run(known, work, READS)
         return await self.paged(known, found, ordered, rows, limit)
 
     # -- for what is built on it
@@ -264,10 +261,10 @@ class Operations(ABC):
                 but speak to its connection.
             writes: whether it changes anything.
             atomic: it is several statements that belong together.
-            patient: it waits long for other processes' writes on SQLite; see `Runner.run`.
+            patient: it waits long for other processes' writes on SQLite; see `How`.
         """
         return await self._run(
-            self._table(table), work, writes=writes, atomic=atomic, patient=patient
+            self._table(table), work, How(writes=writes, atomic=atomic, patient=patient)
         )
 
     async def position(
@@ -316,13 +313,7 @@ class Operations(ABC):
         return found
 
     def _some(self, table: Table, where: Where | None, verb: str) -> Conditions:
-        found = conditions(table, where)
-        if not found.clauses:
-            raise InvalidArgumentError(
-                f"table {table.name!r}: {verb} needs a where; to mean every row, say "
-                f"{{{table.primary_key[0]!r}: {{'!=': None}}}}"
-            )
-        return found
+        return check_some(table, table.primary_key, conditions(table, where), verb)
 
     async def _insert(self, name: str, rows: Any, *, do_nothing: bool) -> int:
         table = self._table(name)
@@ -336,32 +327,21 @@ class Operations(ABC):
         async def work(connection: AsyncConnection) -> int:
             return await write_rows(connection, table, rows, write)
 
-        return await self._run(table, work, writes=True, atomic=len(rows) > CHUNK_ROWS)
+        return await self._run(table, work, How(writes=True, atomic=len(rows) > CHUNK_ROWS))
 
     async def _position_of_row(
         self, table: Table, where: Conditions, order: Order, after: Any
     ) -> list[Any]:
-        if not isinstance(after, Mapping) and len(table.primary_key) == 1:
-            after = {table.primary_key[0]: after}
-        if not isinstance(after, Mapping) or set(after) != set(table.primary_key):
-            raise InvalidArgumentError(
-                f"table {table.name!r}: after is the primary key of a row, a mapping of "
-                f"{', '.join(table.primary_key)}"
-            )
-        # Plain values only: a comparison or a list would find rows, but not one row.
-        key = conditions(table, {column: {"=": value} for column, value in after.items()})
+        key = row_of(table, table.primary_key, after)
         columns = [table.core.c[term.column] for term in order]
         statement = select(*columns).where(and_(*where.clauses, *key.clauses))
 
         async def work(connection: AsyncConnection) -> Sequence[Any] | None:
             return (await connection.execute(statement)).one_or_none()
 
-        row = await self._run(table, work, writes=False)
+        row = await self._run(table, work, READS)
         if row is None:
-            raise NotFoundError(
-                f"table {table.name!r}: there is no row to go on after; it was deleted, or it is not among "
-                "those asked for"
-            )
+            raise nowhere(table)
         return list(row)
 
 
@@ -384,22 +364,6 @@ async def write_rows(
     return done
 
 
-def given_rows(table: Table, data: object) -> list[Mapping[str, Any]]:
-    """One row or many, as a list.
-
-    Raises:
-        InvalidArgumentError: it is neither.
-    """
-    if isinstance(data, Mapping):
-        return [data]
-    if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return list(data)
-    raise InvalidArgumentError(
-        f"table {table.name!r}: a row is a mapping from columns to values, and many are a list of them; "
-        f"this is a {type(data).__name__}"
-    )
-
-
 def decoded(table: Table, rows: list[Row]) -> list[Row]:
     """The driver's rows as callers get them, in place."""
     for column, defined in table.columns.items():
@@ -407,17 +371,3 @@ def decoded(table: Table, rows: list[Row]) -> list[Row]:
             for row in rows:
                 row[column] = decode(column, defined.type, row[column])
     return rows
-
-
-def check_limit(limit: object) -> None:
-    """Refuse what is no limit of a page.
-
-    Raises:
-        InvalidArgumentError: it isn't one.
-    """
-    if limit is None:
-        return
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidArgumentError(
-            f"limit is a whole number from 1 to {MAX_LIMIT}, or None for all rows"
-        )

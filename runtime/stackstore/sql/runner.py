@@ -37,6 +37,30 @@ _TURNS: WeakKeyDictionary[object, asyncio.Lock] = WeakKeyDictionary()
 """SQLite has one writer at a time. Here they queue; its own way is to poll, and isn't fair."""
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How work is run.
+
+    Attributes:
+        writes: a read is repeated when its connection is lost; a write never, for whether it happened
+            is unknown.
+        atomic: it is several statements that belong together.
+        patient: it waits long for other processes' writes on SQLite; False: the caller comes again by
+            itself, and rather ends at once when it is cancelled.
+        direct: work gets the driver's own connection, in autocommit, for a hot path.
+    """
+
+    writes: bool
+    atomic: bool = False
+    patient: bool = True
+    direct: bool = False
+
+
+READS = How(writes=False)
+WRITES = How(writes=True)
+ATOMIC = How(writes=True, atomic=True)
+
+
 @dataclass(frozen=True)
 class Done(Generic[T]):
     """What came of a statement that went well."""
@@ -59,12 +83,9 @@ class Runner:
         table: str,
         key: tuple[str, ...],
         work: Work[T] | Direct[T],
+        how: How,
         *,
-        writes: bool,
-        atomic: bool = False,
         heal: Callable[[], Awaitable[None]] | None = None,
-        patient: bool = True,
-        direct: bool = False,
     ) -> T:
         """Do it, and once more where that can't do harm.
 
@@ -72,23 +93,16 @@ class Runner:
             table: for messages.
             key: the table's primary key, for messages of conflicts.
             work: what to do.
-            writes: a read is repeated when its connection is lost; a write never, for whether it
-                happened is unknown.
-            atomic: it is several statements that belong together.
+            how: how.
             heal: makes a missing table again; then the work is repeated once.
-            patient: it waits long for other processes' writes on SQLite; False: the caller comes
-                again by itself, and rather ends at once when it is cancelled.
-            direct: work gets the driver's own connection, in autocommit, for a hot path.
 
         Raises:
             StackstoreError: as `stackstore.sql.errors` says; nothing of the driver's is in it.
         """
-        times = {Outcome.AGAIN: ATTEMPTS, Outcome.LOST: 0 if writes else 1}
+        times = {Outcome.AGAIN: ATTEMPTS, Outcome.LOST: 0 if how.writes else 1}
         times[Outcome.MISSING] = 0 if heal is None else 1
         while True:
-            ended = await self.attempt(
-                table, key, work, writes=writes, atomic=atomic, patient=patient, direct=direct
-            )
+            ended = await self.attempt(table, key, work, how)
             if isinstance(ended, Done):
                 return ended.result
             left = times.get(ended.outcome, 0)
@@ -102,22 +116,14 @@ class Runner:
                 await asyncio.sleep(random.uniform(0, 0.02 * (ATTEMPTS - left + 1)))  # noqa: S311
 
     async def attempt(
-        self,
-        table: str,
-        key: tuple[str, ...],
-        work: Work[T] | Direct[T],
-        *,
-        writes: bool,
-        atomic: bool,
-        patient: bool = True,
-        direct: bool = False,
+        self, table: str, key: tuple[str, ...], work: Work[T] | Direct[T], how: How
     ) -> Done[T] | Fault:
         """Do it once. What goes wrong in the database is returned, for what to do depends on it."""
         lent: contextlib.AbstractAsyncContextManager[Any]
-        if direct:
-            lent = self._driver() if writes else self.database.reader()
+        if how.direct:
+            lent = self._driver() if how.writes else self.database.reader()
         else:
-            lent = self._connection(writes=writes, atomic=atomic, patient=patient)
+            lent = self._connection(how)
         try:
             async with lent as connection:
                 result = await work(connection)
@@ -181,20 +187,18 @@ class Runner:
             yield driver
 
     @contextlib.asynccontextmanager
-    async def _connection(
-        self, *, writes: bool, atomic: bool, patient: bool
-    ) -> AsyncIterator[AsyncConnection]:
-        async with self.turn(writes=writes):
+    async def _connection(self, how: How) -> AsyncIterator[AsyncConnection]:
+        async with self.turn(writes=how.writes):
             connection = await self.connect()
             try:
-                if self.database.dialect == "postgresql" and not atomic:
+                if self.database.dialect == "postgresql" and not how.atomic:
                     # One statement is its own transaction; asking for one takes two round trips more.
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
                     yield connection
-                elif not writes:
+                elif not how.writes:
                     await connection.execution_options(stackstore_read_only=True)
                     yield connection
-                elif patient or self.database.dialect == "postgresql":
+                elif how.patient or self.database.dialect == "postgresql":
                     async with connection.begin():
                         yield connection
                 else:

@@ -12,18 +12,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from stackstore.errors import BackendUnavailableError, InvalidArgumentError, StoreError
 from stackstore.pools.database import Database
-from stackstore.schema import Component, Dialect, lock_ddl, migrate
-from stackstore.sql import ddl
+from stackstore.schema import Component, Dialect, migrate
 from stackstore.sql.columns import ColumnDefinition, ColumnType
 from stackstore.sql.cursor_key import CursorKey
 from stackstore.sql.errors import CAUGHT, Fault, MissingError, Outcome
+from stackstore.sql.making import Making
 from stackstore.sql.operations import Operations, T
 from stackstore.sql.ready import Ready, ready
-from stackstore.sql.runner import Direct, Done, Runner, Work
-from stackstore.sql.tables import Index, Table, definition, index, table, table_identifier
+from stackstore.sql.runner import READS, Direct, Done, How, Runner, Work
+from stackstore.sql.tables import Table, definition, index, table
 from stackstore.sql.transactions import Transaction
 
 logger = logging.getLogger(__name__)
+
+_INSISTENT = How(writes=True, atomic=True, patient=False)
+_DIRECT = How(writes=True, atomic=True, patient=False, direct=True)
+_READS_DIRECTLY = How(writes=False, direct=True)
 
 
 class SqlStore(Operations):
@@ -40,6 +44,7 @@ class SqlStore(Operations):
         super().__init__({})
         self._database = database
         self._runner = Runner(database)
+        self._making = Making(database, self._runner)
         self._key = CursorKey(database)
         self._required: list[Component] = []
 
@@ -47,6 +52,11 @@ class SqlStore(Operations):
     def dialect(self) -> Dialect:
         """Which SQL its database speaks."""
         return self._database.dialect
+
+    @property
+    def trouble(self) -> str:
+        """Why its database can't be reached, without secrets; empty: it can, or it isn't known."""
+        return self._database.trouble
 
     async def require(self, component: Component) -> None:
         """Make tables that are beside the store's own: now, and again when any table is gone.
@@ -72,7 +82,7 @@ class SqlStore(Operations):
             BackendUnavailableError: the database can't do it now.
         """
         wanted = self._wanted(table_name, schema)
-        await self._ensure(wanted)
+        await self._making.table(wanted)
         self._learn(wanted)
 
     def declare(self, table_name: str, schema: Mapping[str, ColumnDefinition | ColumnType]) -> None:
@@ -103,7 +113,7 @@ class SqlStore(Operations):
         """
         known = self._table(table)
         wanted = index(known, name, columns)
-        await self._ensure_index(known, wanted)
+        await self._making.index(known, wanted)
         self._learn(self._table(table).with_index(wanted))
 
     async def add_column_if_not_exists(
@@ -132,16 +142,16 @@ class SqlStore(Operations):
         # Through the same checks as a new table's columns.
         self._known(table)
         wanted = known.with_columns(self._parsed(table, {**known.columns, column_name: defined}))
-        await self._ensure(wanted)
+        await self._making.table(wanted)
         self._learn(self._table(table).with_columns(wanted.columns))
 
     async def table_exists(self, table: str) -> bool:
         """Whether the database has it, known to this store or not."""
-        return bool(await self._found(table))
+        return bool(await self._making.found(table))
 
     async def primary_key_columns(self, table: str) -> list[str] | None:
         """The primary key that a table has in the database; None if there is no such table."""
-        found = await self._found(table)
+        found = await self._making.found(table)
         key = sorted((column.key, column.name) for column in found if column.key is not None)
         return [name for _, name in key] if found else None
 
@@ -195,13 +205,13 @@ class SqlStore(Operations):
         That tables aren't as they have to be is BackendUnavailableError here: nothing is wrong with
         the values then.
         """
-        return await self._insistently(table, work, direct=False)
+        return await self._insistently(table, work, _INSISTENT)
 
     async def directly(self, table: str, work: Direct[T]) -> T:
         """The same on the driver's own connection, in autocommit: work sees to its transaction."""
-        return await self._insistently(table, work, direct=True)
+        return await self._insistently(table, work, _DIRECT)
 
-    async def _insistently(self, table: str, work: Work[T] | Direct[T], *, direct: bool) -> T:
+    async def _insistently(self, table: str, work: Work[T] | Direct[T], how: How) -> T:
         known = self._table(table)
         trouble: str
 
@@ -212,16 +222,7 @@ class SqlStore(Operations):
                 raise MissingError(str(error)) from None
 
         try:
-            return await self._runner.run(
-                known.name,
-                known.primary_key,
-                work,
-                writes=True,
-                atomic=True,
-                heal=heal,
-                patient=False,
-                direct=direct,
-            )
+            return await self._runner.run(known.name, known.primary_key, work, how, heal=heal)
         except MissingError as error:
             trouble = str(error)
         raise BackendUnavailableError(trouble)
@@ -262,7 +263,7 @@ class SqlStore(Operations):
                 return await driver.execute_fetchall(statement.text, arguments)
 
         found: Sequence[Sequence[Any]] = await self._runner.run(
-            known.name, known.primary_key, work, writes=False, heal=heal, direct=True
+            known.name, known.primary_key, work, _READS_DIRECTLY, heal=heal
         )
         return found
 
@@ -270,27 +271,11 @@ class SqlStore(Operations):
         """The store's methods for rows, on a connection that `atomically` has in a transaction."""
         return Transaction(self._tables, connection, self._database.name, self._key)
 
-    async def _run(
-        self,
-        table: Table,
-        work: Work[T],
-        *,
-        writes: bool,
-        atomic: bool = False,
-        patient: bool = True,
-    ) -> T:
+    async def _run(self, table: Table, work: Work[T], how: How) -> T:
         async def heal() -> None:
             await self._heal(table)
 
-        return await self._runner.run(
-            table.name,
-            table.primary_key,
-            work,
-            writes=writes,
-            atomic=atomic,
-            heal=heal,
-            patient=patient,
-        )
+        return await self._runner.run(table.name, table.primary_key, work, how, heal=heal)
 
     # -- inside: tables
 
@@ -318,51 +303,6 @@ class SqlStore(Operations):
     def _learn(self, known: Table) -> None:
         self._tables[known.name] = known
 
-    async def _found(self, name: str) -> list[ddl.Found]:
-        safe = table_identifier(name)
-        dialect = self._database.dialect
-
-        async def work(connection: AsyncConnection) -> list[ddl.Found]:
-            return await ddl.read_columns(connection, dialect, safe)
-
-        return await self._runner.run(safe, (), work, writes=False)
-
-    async def _ensure(self, wanted: Table) -> None:
-        async def lacks(connection: AsyncConnection) -> list[str] | None:
-            found = await ddl.read_columns(connection, wanted.dialect, wanted.name)
-            return ddl.missing(wanted, found) if found else None
-
-        async def make(connection: AsyncConnection) -> None:
-            await lock_ddl(self._database, connection)
-            lacking = await lacks(connection)
-            if lacking is None:
-                await connection.exec_driver_sql(ddl.create(wanted))
-            else:
-                for column in lacking:
-                    await connection.exec_driver_sql(ddl.add(wanted, column))
-
-        # Looked at first without a lock: nearly always everything is there.
-        name, key = wanted.name, wanted.primary_key
-        if await self._runner.run(name, key, lacks, writes=False) != []:
-            await self._runner.run(name, key, make, writes=True, atomic=True)
-
-    async def _ensure_index(self, known: Table, wanted: Index) -> None:
-        async def there(connection: AsyncConnection) -> bool:
-            return await ddl.has_index(connection, known, wanted)
-
-        async def make(connection: AsyncConnection) -> None:
-            await lock_ddl(self._database, connection)
-            if not await there(connection):
-                await connection.exec_driver_sql(ddl.create_index(known, wanted))
-
-        name, key = known.name, known.primary_key
-        if not await self._runner.run(name, key, there, writes=False):
-
-            async def heal() -> None:
-                await self._ensure(known)
-
-            await self._runner.run(name, key, make, writes=True, atomic=True, heal=heal)
-
     async def _heal(self, missed: Table) -> None:
         """Make a table again that is gone: the name now stands for another database."""
         known = self._tables.get(missed.name, missed)
@@ -374,9 +314,9 @@ class SqlStore(Operations):
         self._key.forget()
         for component in self._required:
             await migrate(self._database, component)
-        await self._ensure(known)
+        await self._making.table(known)
         for wanted in known.indexes:
-            await self._ensure_index(known, wanted)
+            await self._making.index(known, wanted)
 
     # -- inside: cursors
 
@@ -386,9 +326,7 @@ class SqlStore(Operations):
             return key
         made = False
         while True:
-            ended = await self._runner.attempt(
-                "cursor_keys", (), self._key.read, writes=False, atomic=False
-            )
+            ended = await self._runner.attempt("cursor_keys", (), self._key.read, READS)
             if isinstance(ended, Fault) and (ended.outcome is not Outcome.MISSING or made):
                 raise ended.error
             if isinstance(ended, Done) and ended.result is not None:

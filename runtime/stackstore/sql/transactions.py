@@ -10,7 +10,7 @@ from stackstore.errors import BackendUnavailableError, StoreError
 from stackstore.sql.cursor_key import CursorKey
 from stackstore.sql.errors import CAUGHT, Fault, Outcome, fault
 from stackstore.sql.operations import Operations, T
-from stackstore.sql.runner import Work
+from stackstore.sql.runner import How, Work
 from stackstore.sql.tables import Table
 
 
@@ -35,16 +35,9 @@ class Transaction(Operations):
         self._key = key
         self._alone = asyncio.Lock()
 
-    async def _run(
-        self,
-        table: Table,
-        work: Work[T],
-        *,
-        writes: bool,
-        atomic: bool = False,
-        patient: bool = True,
-    ) -> T:
-        del writes, atomic, patient
+    async def _run(self, table: Table, work: Work[T], how: How) -> T:
+        # It is in the midst of a transaction, whatever it is.
+        del how
         found: Fault
         # A connection does one thing at a time, whatever the block's tasks do.
         async with self._alone:

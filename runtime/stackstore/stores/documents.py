@@ -54,16 +54,18 @@ def texts(what: str, documents: Sequence[Document]) -> list[str]:
     """
     with contextlib.suppress(PydanticSerializationError, TypeError, ValueError, RecursionError):
         written = [to_json(one, by_alias=True, inf_nan_mode="constants") for one in documents]
-        _check_readable(b"".join(written))
+        for document in written:
+            _check_depth(document)
+        _check_values(b"".join(written))
         if all(one.startswith(b"{") for one in written):
             return [one.decode() for one in written]
     # Anything out of the ordinary takes the way that looks closer.
     found = []
-    for document in documents:
-        one = text(what, document)
+    for given in documents:
+        one = text(what, given)
         if not one.startswith("{"):
             raise InvalidArgumentError(
-                f"{what} is a model or a mapping, not a {type(document).__name__}"
+                f"{what} is a model or a mapping, not a {type(given).__name__}"
             )
         found.append(str(one))
     return found
@@ -87,34 +89,49 @@ def _written(document: Document | Sequence[Document]) -> str:
     except (PydanticSerializationError, UnicodeError):
         # Half a surrogate pair, as a cut stream leaves it, has no UTF-8, but an escape in JSON.
         written = json.dumps(document, default=_fields, allow_nan=False).encode()
-    _check_readable(written)
+    _check_depth(written)
+    _check_values(written)
     return written.decode()
 
 
-def _check_readable(written: bytes) -> None:
-    """See to it that who reads it can: one document must not make everybody's lists fail.
+def _check_depth(written: bytes) -> None:
+    """See to it that who reads a document can: one must not make everybody's lists fail.
 
-    Python's parser goes as deep as its caller leaves it room, and reads numbers of 4,300 digits. It
-    reads a NaN, too, which stops every other reader.
+    Python's parser goes as deep as its caller leaves it room.
+
+    Raises:
+        RecursionError: not everybody can.
+    """
+    # Of each document for itself: a list of hundreds has as many brackets, and none of them is deep.
+    if written.count(b"[") + written.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for found in _BRACKETS.finditer(written):
+        depth += 1 if found[0] in {b"[", b"{"} else -1 if found[0] in {b"]", b"}"} else 0
+        if depth > MAX_DEPTH:
+            raise RecursionError
+
+
+def _check_values(written: bytes) -> None:
+    """Likewise of its numbers: Python reads those of 4,300 digits, and NaN, which stops every other reader.
 
     Args:
         written: a document, or several in a row.
 
     Raises:
-        ValueError, RecursionError: not everybody can, or (of several in a row) it isn't sure.
+        ValueError: not everybody can, or (of several in a row) it isn't sure.
     """
-    if written.count(b"[") + written.count(b"{") > MAX_DEPTH:
-        depth = 0
-        for found in _BRACKETS.finditer(written):
-            depth += 1 if found[0] in {b"[", b"{"} else -1 if found[0] in {b"]", b"}"} else 0
-            if depth > MAX_DEPTH:
-                raise RecursionError
     if b"NaN" in written or b"Infinity" in written or _has_long_digits(written):
         json.loads(written, parse_constant=_refuse)
 
 
 def _has_long_digits(written: bytes) -> bool:
-    return len(written) > _MOST_DIGITS and _DIGITS.search(written) is not None
+    # A run of so many digits has one at a multiple of its length, so most texts are through at once.
+    return any(
+        written[place] in b"0123456789"
+        and _DIGITS.search(written, max(0, place - _MOST_DIGITS + 1), place + _MOST_DIGITS)
+        for place in range(_MOST_DIGITS - 1, len(written), _MOST_DIGITS)
+    )
 
 
 def _fields(value: object) -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from stackstore.access import AuthorizedSqlStore, Policy, Tenancy
 from stackstore.access.access import Unowned
-from stackstore.config.model import ProviderReference, RunConfig, StoreConfig
+from stackstore.config.model import RunConfig
 from stackstore.credentials.snapshot import Snapshot
 from stackstore.errors import InvalidArgumentError
 from stackstore.kv import KVStore
@@ -21,11 +20,12 @@ from stackstore.stores.connectors import ConnectorsStore
 from stackstore.stores.conversations import ConversationsStore
 from stackstore.stores.inference import InferenceStore
 from stackstore.stores.metadata import MetadataStore
+from stackstore.stores.places import PROVIDERS, Place, place_of, settings, strangers
 from stackstore.stores.prompts import PromptsStore
 from stackstore.stores.queue import QueueStats, Remains
 from stackstore.stores.responses import ResponsesStore
-from stackstore.stores.retention import Ageing, Retention, RetentionStats
-from stackstore.stores.settings import Settings, awaiting_restart, of_provider, of_store
+from stackstore.stores.retention import Ageing, Ready, Retained, Retentions, RetentionStats
+from stackstore.stores.settings import Settings, awaiting_restart
 from stackstore.stores.vector_stores import VectorStoresStore
 
 logger = logging.getLogger(__name__)
@@ -35,25 +35,23 @@ S = TypeVar("S")
 Rules = Policy | Sequence[Any] | str | None
 """A policy: rules as the run config has them, or a preset's name; None: the default policy."""
 
-PROVIDERS = {
-    "responses": ("responses", "persistence.responses"),
-    "batches": ("batches", "sqlstore"),
-    "vector_stores": ("vector_io", "metadata_store"),
-}
-"""Stores that providers refer to, (api, field), where the run config's `stores` has none of the name."""
-
 GRACE_SECONDS = 5.0
 
 
-class Aging(Protocol):
+class Aging(Ready, Protocol):
     """A store whose rows grow old."""
 
     @property
     def ageings(self) -> Sequence[Ageing]:
         """Of which tables, and how."""
 
-    async def ready(self) -> object:
-        """Its tables, in the database."""
+
+class Expiring(Ready, Protocol):
+    """A store some of whose rows say when they go."""
+
+    @property
+    def expiries(self) -> Sequence[Ageing]:
+        """Of which tables, and how."""
 
 
 AGEING: Mapping[str, Callable[[AuthorizedSqlStore, str], Aging]] = {
@@ -72,20 +70,6 @@ class Users(TypedDict, total=False):
     unowned: Unowned
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a store is.
-
-    Attributes:
-        source: what of the run config says so.
-        place: the table, or the kv namespace.
-    """
-
-    source: StoreConfig | ProviderReference
-    backend: str
-    place: str
-
-
 class StackStores(ABC):
     """The higher stores of a run config. A store is made once, with one policy.
 
@@ -99,8 +83,10 @@ class StackStores(ABC):
         self._snapshot = snapshot
         self._made: dict[str, tuple[Any, Any]] = {}
         self._inference: InferenceStore | None = None
-        self._retentions: dict[str, dict[str, Retention]] = {}
-        self._settings = self._read_settings({})
+        self._ageing = Retentions()
+        self._expiring = Retentions()
+        self._told: set[str] = set()
+        self._settings = self._read_settings()
 
     @abstractmethod
     def kv_backend(self, backend: str, namespace: str) -> KVStore:
@@ -142,7 +128,13 @@ class StackStores(ABC):
         Raises:
             InvalidArgumentError: as `inference`.
         """
-        return self._sql_store("responses", _plainly(ResponsesStore), policy, users)
+
+        def make(store: AuthorizedSqlStore, place: Place) -> ResponsesStore:
+            return ResponsesStore(store, place.place, has_conversation=self._has_conversation())
+
+        store = self._sql_store("responses", make, policy, users)
+        self._expire("responses", ResponsesStore)
+        return store
 
     def conversations(self, policy: Rules = None, **users: Unpack[Users]) -> ConversationsStore:
         """Conversations and their items.
@@ -154,7 +146,7 @@ class StackStores(ABC):
         """
 
         def make(store: AuthorizedSqlStore, place: Place) -> ConversationsStore:
-            if self._place("responses") is None:
+            if place_of(self.config, "responses") is None:
                 return ConversationsStore(store, place.place)
             responses = self.responses(policy, **users)
             return ConversationsStore(
@@ -185,7 +177,9 @@ class StackStores(ABC):
         Raises:
             InvalidArgumentError: as `inference`.
         """
-        return self._sql_store("vector_stores", _plainly(VectorStoresStore), policy, users)
+        store = self._sql_store("vector_stores", _plainly(VectorStoresStore), policy, users)
+        self._expire("vector_stores", VectorStoresStore)
+        return store
 
     def batches(self, policy: Rules = None, **users: Unpack[Users]) -> BatchesStore:
         """Batches' records.
@@ -215,13 +209,13 @@ class StackStores(ABC):
         """How the write queues stand, by store."""
         return {} if self._inference is None else {"inference": self._inference.stats()}
 
+    def retained(self) -> Sequence[Retained]:
+        """How retention stands, table by table."""
+        return [*self._ageing.retained(), *self._expiring.retained()]
+
     def retentions(self) -> Mapping[str, RetentionStats]:
-        """How retention stands, by table."""
-        return {
-            table: one.stats
-            for retentions in self._retentions.values()
-            for table, one in retentions.items()
-        }
+        """The same, by table."""
+        return {one.table: one.stats for one in self.retained()}
 
     def begin_retention(self) -> None:
         """Delete rows that are old enough from now on, where a store was told to.
@@ -229,25 +223,18 @@ class StackStores(ABC):
         In the running event loop. Nothing is connected yet; a later snapshot may tell more stores.
         """
         for name, make in AGEING.items():
-            place = self._place(name)
-            if place is None or name in self._retentions:
-                continue
-            seconds = self._settings[name].retention_seconds
-            if seconds is not None:
-                # As nobody, beside the stores that have users: no policy keeps a row from ageing.
-                sql = self.sql_backend(place.backend)
-                ageing = make(AuthorizedSqlStore(sql, auth=False), place.place)
-                self._retentions[name] = {
-                    one.table: Retention(sql, one, ageing.ready, seconds=seconds)
-                    for one in ageing.ageings
-                }
-                for retention in self._retentions[name].values():
-                    retention.begin()
+            if name in self._settings and name not in self._ageing:
+                seconds = self._settings[name].retention_seconds
+                if seconds is not None:
+                    backend, sql, store = self._as_nobody(name, make)
+                    self._ageing.begin(
+                        name, store, store.ageings, backend=backend, sql=sql, seconds=seconds
+                    )
 
     def follow_settings(self, snapshot: Snapshot) -> None:
         """Do as a newer snapshot says, as far as that is possible without a restart."""
         self._snapshot = snapshot
-        before, self._settings = self._settings, self._read_settings(self._settings)
+        before, self._settings = self._settings, self._read_settings()
         for name, new in self._settings.items():
             if waiting := awaiting_restart(before[name], new):
                 logger.warning(
@@ -255,8 +242,7 @@ class StackStores(ABC):
                     name,
                     ", ".join(waiting),
                 )
-            for retention in self._retentions.get(name, {}).values():
-                retention.keep(new.retention_seconds)
+            self._ageing.keep(name, new.retention_seconds)
         self.begin_retention()
 
     async def end(self, grace: float = GRACE_SECONDS) -> Mapping[str, Remains]:
@@ -268,8 +254,7 @@ class StackStores(ABC):
         Returns:
             What could not be written, by store.
         """
-        ending = [one for retentions in self._retentions.values() for one in retentions.values()]
-        await asyncio.gather(*(one.close() for one in ending))
+        await asyncio.gather(self._ageing.close(), self._expiring.close())
         return (
             {} if self._inference is None else {"inference": await self._inference.shutdown(grace)}
         )
@@ -299,9 +284,9 @@ class StackStores(ABC):
         return found
 
     def _found(self, name: str) -> Place:
-        place = self._place(name)
-        if place is not None:
-            return place
+        there = place_of(self.config, name)
+        if there is not None:
+            return there
         if name in self.config.absent_stores:
             raise InvalidArgumentError(f"store {name!r} is not configured in {self.config.file}")
         where = PROVIDERS.get(name)
@@ -311,35 +296,35 @@ class StackStores(ABC):
             f"it has {', '.join(sorted(self.config.stores)) or 'none'}"
         )
 
-    def _place(self, name: str) -> Place | None:
-        # A provider's word first: it is the one that a stock server goes by.
-        sources = [*self._references(name), *self._stores(name)]
-        return Place(sources[0], sources[0].backend, sources[0].place) if sources else None
+    def _as_nobody(
+        self, name: str, make: Callable[[AuthorizedSqlStore, str], S]
+    ) -> tuple[str, SqlStore, S]:
+        """A store beside the one that has users, for what no policy decides; and where it is."""
+        found = self._found(name)
+        sql = self.sql_backend(found.backend)
+        return found.backend, sql, make(AuthorizedSqlStore(sql, auth=False), found.place)
 
-    def _references(self, name: str) -> Iterator[StoreConfig | ProviderReference]:
-        wanted = PROVIDERS.get(name)
-        return (one for one in self.config.providers if (one.api, one.field) == wanted)
+    def _expire(self, name: str, make: Callable[[AuthorizedSqlStore, str], Expiring]) -> None:
+        """Delete from now on what goes at its own moment, whatever the retention is."""
+        if name not in self._expiring:
+            backend, sql, store = self._as_nobody(name, make)
+            self._expiring.begin(name, store, store.expiries, backend=backend, sql=sql, seconds=0)
 
-    def _stores(self, name: str) -> Iterable[StoreConfig]:
-        return [self.config.stores[name]] if name in self.config.stores else []
+    def _has_conversation(self) -> Callable[[str], Awaitable[bool]] | None:
+        if place_of(self.config, "conversations") is None:
+            return None
+        _, _, conversations = self._as_nobody("conversations", ConversationsStore)
+        return conversations.has_conversation
 
-    def _read_settings(self, before: Mapping[str, Settings]) -> dict[str, Settings]:
+    def _read_settings(self) -> dict[str, Settings]:
         """What each store was given; what is asked for and not done is told where that is news."""
-        found = {}
-        for name in sorted({*self.config.stores, *PROVIDERS}):
-            place = self._place(name)
-            if place is None:
-                continue
-            source = place.source
-            found[name] = (
-                of_store(source, self._snapshot)
-                if isinstance(source, StoreConfig)
-                else of_provider(source, self._snapshot)
-            )
-            told = before[name].remarks if name in before else ()
-            for remark in found[name].remarks:
-                if remark not in told:
-                    logger.warning("%s", remark)
+        found = settings(self.config, self._snapshot)
+        remarks = [remark for one in found.values() for remark in one.remarks]
+        remarks += strangers(self.config, self._snapshot)
+        for remark in remarks:
+            if remark not in self._told:
+                logger.warning("%s", remark)
+        self._told = set(remarks)
         return found
 
 

@@ -7,9 +7,9 @@ import json
 import sys
 
 from stackstore.access import AccessDeniedError, AuthorizedSqlStore, User, acting_as
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
+from tests.integration.processes import begin
 
 SCHEMA = {
     "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
@@ -64,16 +64,9 @@ async def announce(store, task) -> None:
 
 
 async def main(task) -> None:
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
+    pool = pool_of(task["address"])
     try:
-        # All start at one moment, however long their imports took.
-        print("ready", flush=True)
-        sys.stdin.readline()
+        begin()
         store = AuthorizedSqlStore(SqlStore(pool), None if task["what"] == "announce" else OWN)
         await store.create_table("t", SCHEMA, per_owner=task.get("per_owner", False))
         await store.create_index("t_created", "t", ["created"])

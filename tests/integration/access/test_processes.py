@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from stackstore.access import User, acting_as
+from tests.integration.processes import answers, running, together
 
-ROOT = Path(__file__).parents[3]
-
-
-@contextlib.asynccontextmanager
-async def processes(place, count, **task):
-    """That many, all of them ready to begin on a database that is there and empty."""
-    await place.sql("SELECT 1")
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.integration.access.process", json.dumps({**task, "address": place.address, "number": n}),
-            cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )
-        for n in range(count)
-    ]  # fmt: skip
-    try:
-        for process in started:
-            assert await process.stdout.readline() == b"ready\n"
-        yield started
-    finally:
-        for process in started:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-
-async def ended(started):
-    """What they say at the end, after they were told to begin."""
-    for process in started:
-        process.stdin.write(b"\n")
-    answers = await asyncio.gather(*(process.communicate() for process in started))
-    assert [process.returncode for process in started] == [0] * len(started)
-    return [out.decode().split() for out, _ in answers]
+PROCESS = "tests.integration.access.process"
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 async def test_a15_upserts_of_rivals_never_mix_owner_and_content(place, rows):
     """OGX: of 200 pairs on a new id by two users 200 ended as one's with the other's content."""
     place.pool()
-    async with processes(place, 3, what="rivals", rows=rows) as started:
-        refused = [int(answer[0]) for answer in await ended(started)]
+    await place.sql("SELECT 1")
+    refused = await together(PROCESS, place.address, [{"what": "rivals", "rows": rows}] * 3)
     found = await place.sql(
         "SELECT t.id, t.body, o.identity FROM @t t JOIN @owners o ON o.owner_id = t.owner_id"
     )
@@ -66,8 +30,9 @@ async def test_a15_upserts_of_rivals_never_mix_owner_and_content(place, rows):
 
 async def test_ten_processes_make_one_row_of_one_owner(place):
     place.pool()
-    async with processes(place, 10, what="same") as started:
-        await ended(started)
+    await place.sql("SELECT 1")
+    async with running(PROCESS, place.address, [{"what": "same"}] * 10) as started:
+        await answers(started)
     owners = await place.sql("SELECT owner_id, owner_key, mark, identity FROM @owners ORDER BY 1")
     assert [owner[0] for owner in owners] == [1, 2, 3, 4, 5]
     assert sorted(json.loads(owner[3])[1] for owner in owners) == [f"new{n}" for n in range(5)]
@@ -82,7 +47,7 @@ async def test_ten_processes_make_one_row_of_one_owner(place):
 
 async def test_who_is_new_in_another_process_counts_at_once(authorized, place):
     store = await authorized()
-    async with processes(place, 1, what="announce") as (other,):
+    async with running(PROCESS, place.address, [{"what": "announce"}]) as (other,):
         with acting_as(User("reader", {"teams": ["a"]})):
             for n in range(40):
                 other.stdin.write(b"\n")

@@ -48,6 +48,9 @@ class Server:
     def queues(self):
         return {"inference": self.inference.stats()}
 
+    def retained(self):
+        return []
+
     async def store(self, name, text="hello"):
         completion = {"id": name, "created": 1, "model": "m", "object": "chat.completion",
                       "choices": [{"message": {"role": "assistant", "content": text}}]}  # fmt: skip

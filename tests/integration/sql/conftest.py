@@ -12,7 +12,7 @@ from stackstore.pools.postgres import PostgresDatabase
 from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.pools.target import targets
 from stackstore.sql import SqlStore
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import postgres_pool
 from tests.support.postgres import PostgresServer
 
 

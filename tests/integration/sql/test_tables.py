@@ -2,9 +2,7 @@
 
 import asyncio
 import importlib
-import json
 import pkgutil
-import sys
 
 import pytest
 
@@ -19,6 +17,7 @@ from stackstore.errors import (
 from stackstore.kv import KVStore
 from stackstore.schema import Component, migrate
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
+from tests.integration.processes import together
 from tests.integration.sql import worker
 
 INTEGER, STRING, TEXT = ColumnType.INTEGER, ColumnType.STRING, ColumnType.TEXT
@@ -26,24 +25,12 @@ KEY = ColumnDefinition(STRING, primary_key=True)
 
 
 async def test_ten_processes_on_an_empty_database(place):
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", worker.__file__,
-            json.dumps({"address": place.address, "number": number}), **pipes,
-        )
-        for number in range(10)
-    ]  # fmt: skip
-    for process in processes:
-        assert await process.stdout.readline() == b"ready\n"
-    ended = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
-    assert [error.decode()[-500:] for _, error in ended] == [""] * 10
-    assert [process.returncode for process in processes] == [0] * 10
+    cursors = await together(worker.__name__, place.address, [{}] * 10)
 
     store = place.store()
     await store.create_table("first", worker.SCHEMA)
     assert len((await store.fetch_all("first")).data) == 200
-    for cursor in (json.loads(out) for out, _ in ended):
+    for cursor in cursors:
         # One key for all of them: each takes the others' cursors.
         assert (await store.fetch_all("first", order_by="created", limit=3, cursor=cursor)).data
 

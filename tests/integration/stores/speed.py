@@ -20,7 +20,7 @@ import asyncpg
 from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
 from stackstore.stores.queue import TableSink, WriteQueue
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import postgres_pool
 from tests.support.postgres import PostgresServer
 
 COUNT, PRODUCERS, WRITERS, ROUNDS = 5_000, 50, 4, 7

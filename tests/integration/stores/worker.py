@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 from stackstore.access import AuthorizedSqlStore, Tenancy, User, acting_as
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
 from stackstore.stores.queue import TableSink, WriteQueue
 from stackstore.stores.tables import StoreTables, TableDefinition
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
 
 SCHEMA = {
     "id": ColumnDefinition(ColumnType.STRING, primary_key=True),
@@ -52,12 +51,7 @@ def say(**what) -> None:
 
 
 async def main(task) -> None:
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
+    pool = pool_of(task["address"])
     tables = tables_of(SqlStore(pool), task.get("policy", OWN))
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()

@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 
 import stackstore
 from stackstore.cli.main import app
-from stackstore.credentials.snapshot import Login, PostgresBackend, Snapshot, SqliteBackend, Tls
+from stackstore.credentials.snapshot import (
+    Durability,
+    Login,
+    PostgresBackend,
+    Snapshot,
+    SqliteBackend,
+    StoreSettings,
+    Tls,
+)
 from stackstore.errors import ConfigError
 from tests.unit.config.samples import CANARY, FULL, SMALL
 
@@ -78,6 +86,40 @@ def test_with_the_snapshot(config: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "stackstore.json" in result.stderr
     assert CANARY not in result.output
+
+
+def test_what_the_stores_do_and_what_is_asked_for_in_vain(config: Path, tmp_path: Path) -> None:
+    snapshot = Snapshot(
+        stack_id="9d2e41b0c7aa",
+        revision="",
+        backends={},
+        stores={
+            "inference": StoreSettings(
+                num_writers=99,
+                retention_seconds=3600,
+                durability=Durability(mode="Journal", path="/journal"),
+            ),
+            "infernce": StoreSettings(num_writers=2),
+        },
+        providers={"responses/x/persistence.responses": StoreSettings(retention_seconds=5)},
+    )
+    directory = tmp_path / "storage"
+    directory.mkdir()
+    (directory / "stackstore.json").write_bytes(snapshot.to_bytes())
+    plain = runner.invoke(app, ["validate", str(config)])
+    assert ["inference", "10000", "4", "none", "kept"] in [
+        line.split() for line in plain.stdout.splitlines()
+    ]
+    assert "note:" not in plain.stdout
+    result = runner.invoke(app, ["validate", str(config), "--credentials", str(directory)])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["inference", "10000", "64", "/journal", "3600", "s"] in lines
+    notes = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 3
+    assert "99 writers are asked for; 64 are made use of" in notes[0]
+    assert "store 'infernce': the snapshot has settings for it" in notes[1]
+    assert "provider field 'responses/x/persistence.responses': the snapshot has" in notes[2]
 
 
 NO_PEM = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"

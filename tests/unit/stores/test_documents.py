@@ -120,3 +120,18 @@ def test_many_are_written_as_each_one_is():
 def test_one_that_is_no_document_refuses_all(wrong):
     with pytest.raises(InvalidArgumentError, match="an item"):
         documents.texts("an item", [{"a": 1}, wrong])
+
+
+@pytest.mark.parametrize("before", [0, 1, 4_299, 4_300, 4_301, 9_999])
+def test_a_number_that_not_everybody_reads_is_seen_wherever_it_is(before):
+    for count, seen in ((4_299, False), (4_300, True), (9_000, True)):
+        for after in (0, 5_000):
+            written = b"a" * before + b"7" * count + b"a" * after
+            assert documents._has_long_digits(written) is seen
+
+
+def test_many_of_which_none_is_deep_are_not_looked_through(monkeypatch):
+    """Each has its few brackets; all together have hundreds."""
+    monkeypatch.setattr(documents, "_BRACKETS", None)
+    given = [{"content": [{"text": "x"}]} for _ in range(500)]
+    assert len(documents.texts("an item", given)) == 500

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stackstore.errors import InvalidArgumentError
 from stackstore.sql.names import derived
 from stackstore.stores import claims
+from stackstore.stores.batches.status import check_metadata
 from stackstore.stores.ids import filled
 from stackstore.stores.tables import JSON, NUMBER, TEXT, TEXT_KEY, TableDefinition
 
@@ -34,18 +34,17 @@ def definition(table: str) -> TableDefinition:
 
 
 def asked_of(
-    input_file_id: object, endpoint: object, completion_window: object, metadata: object
+    input_file_id: object,
+    endpoint: object,
+    completion_window: object,
+    metadata: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """What a new batch is made of.
 
     Raises:
         InvalidArgumentError: an argument isn't possible.
     """
-    if metadata is not None and not (
-        isinstance(metadata, Mapping)
-        and all(isinstance(part, str) for item in metadata.items() for part in item)
-    ):
-        raise InvalidArgumentError("metadata of a batch is a mapping of texts to texts, or None")
+    check_metadata(metadata)
     return {
         "input_file_id": filled("input_file_id", input_file_id),
         "endpoint": filled("endpoint", endpoint),

@@ -112,6 +112,15 @@ class ConversationsStore:
         """
         return made.shown_conversation(await self._row(conversation_id))
 
+    async def has_conversation(self, conversation_id: str) -> bool:
+        """Whether it is there, whosever it is: for what another store keeps of it. No policy is asked.
+
+        Raises:
+            BackendUnavailableError: the database can't do it now.
+        """
+        store = await self._tables.ready()
+        return await store.unguarded.fetch_one(self._table, {"id": conversation_id}) is not None
+
     async def update_conversation(
         self, conversation_id: str, *, metadata: Mapping[str, str]
     ) -> dict[str, Any]:

@@ -282,13 +282,20 @@ class InferenceStore:
         if self._begin.is_done and not await self._queue.wait_for(
             person, _deadline(self._read_seconds)
         ):
-            trouble = self._queue.stats().last_trouble
             raise BackendUnavailableError(
                 f"table {self._table!r}: what the user stored before was not written within "
                 f"{self._read_seconds:g} s, and an answer without it would be wrong; try again"
-                + (f"; the last write failed: {trouble}" if trouble else "")
+                f"{self._trouble()}"
             )
         return await self._tables.ready()
+
+    def _trouble(self) -> str:
+        failed = self._queue.stats().last_trouble
+        if failed:
+            return f"; the last write failed: {failed}"
+        # The first write still waits for a connection, for longer than a read does.
+        unreachable = self._tables.store.unguarded.trouble
+        return f"; the database can't be reached: {unreachable}" if unreachable else ""
 
     def _now(self) -> int:
         """Microseconds since 1970, each only once."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from stackstore.access import Action, AuthorizedSqlStore, AuthorizedTransaction
-from stackstore.errors import InvalidArgumentError
+from stackstore.errors import InvalidArgumentError, NotFoundError
 from stackstore.sql.names import derived
 from stackstore.sql.tables import Row
 from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import text
 from stackstore.stores.ids import minted
-from stackstore.stores.listing import Listing, check, window
+from stackstore.stores.listing import MAX_PAGE, Listing, check, window
 from stackstore.stores.prompts import rows as made
 from stackstore.stores.tables import StoreTables
 from stackstore.stores.wholes import holding, key, refusal
@@ -106,7 +106,7 @@ class PromptsStore:
 
         Args:
             after: the last prompt's id of the page before.
-            limit: most prompts, at least 1; None: all of them.
+            limit: most prompts, at least 1; None: as many as a page can have, 1,000.
             order: "desc" the newest prompt first, or "asc".
             cursor: instead of `after`, the page before's `next_cursor`.
 
@@ -115,40 +115,71 @@ class PromptsStore:
             InvalidArgumentError: an argument isn't possible.
         """
         store = await self._tables.ready()
-        if limit is None:
-            by = [("sequence", check(1, order))]
-            page = await store.fetch_all(self._table, None, by, None, cursor, after=after)
-        else:
-            page = await window(
-                store,
-                self._table,
-                ["sequence"],
-                order=order,
-                limit=limit,
-                after=after,
-                cursor=cursor,
-            )
+        page = await window(
+            store,
+            self._table,
+            ["sequence"],
+            order=order,
+            limit=MAX_PAGE if limit is None else limit,
+            after=after,
+            cursor=cursor,
+        )
         data = [made.shown_version(row, row) for row in page.data]
         return Listing.of(
             data, has_more=page.has_more, next_cursor=page.next_cursor, id="prompt_id"
         )
 
-    async def list_prompt_versions(self, prompt_id: str) -> Listing:
-        """All versions of a prompt, the first one first.
+    async def list_prompt_versions(
+        self,
+        prompt_id: str,
+        *,
+        after: int | None = None,
+        limit: int | None = None,
+        order: str = "asc",
+        cursor: str | None = None,
+    ) -> Listing:
+        """The versions of a prompt.
+
+        Args:
+            prompt_id: whose.
+            after: the last version of the page before.
+            limit: most versions, at least 1; None: as many as a page can have, 1,000.
+            order: "asc" the first one first, or "desc".
+            cursor: instead of `after`, the page before's `next_cursor`.
 
         Raises:
-            NotFoundError: there is no such prompt, or the user may not see it.
+            NotFoundError: there is no such prompt or version, or the user may not see it.
             InvalidArgumentError: an argument isn't possible.
         """
+        limit = MAX_PAGE if limit is None else limit
+        check(limit, order)
+        if after is not None:
+            made.check_version(after)
         row = await self._row(prompt_id)
         store = await self._tables.ready()
-        page = await store.unguarded.fetch_all(
-            self._versions, {"prompt": row["uid"]}, [("version", "asc")]
+        key_of_last = None if after is None else {"prompt": row["uid"], "version": after}
+        try:
+            page = await window(
+                store.unguarded,
+                self._versions,
+                ["version"],
+                where={"prompt": row["uid"]},
+                order=order,
+                limit=limit,
+                after=key_of_last,
+                cursor=cursor,
+            )
+        except NotFoundError:
+            page = None
+        if page is None or not page.data:
+            # Deleted meanwhile, it had no version either.
+            await self._row(prompt_id)
+        if page is None:
+            raise made.no_version(after or 0, prompt_id)
+        data = [made.shown_version(found, row) for found in page.data]
+        return Listing.of(
+            data, has_more=page.has_more, next_cursor=page.next_cursor, id="prompt_id"
         )
-        if not page.data:
-            # Deleted since it was read; otherwise it has one.
-            raise made.no_prompt(prompt_id)
-        return Listing.of([made.shown_version(found, row) for found in page.data], id="prompt_id")
 
     async def update_prompt(
         self,

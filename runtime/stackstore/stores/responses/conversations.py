@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from stackstore.access import AccessDeniedError, AuthorizedSqlStore
-from stackstore.errors import ConflictError
-from stackstore.sql.names import derived
+from stackstore.access import Action, AuthorizedSqlStore
+from stackstore.access.operations import AuthorizedOperations
+from stackstore.access.writes import denied
+from stackstore.errors import ConflictError, NotFoundError
+from stackstore.sql.names import derived, shown
 from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import Document
 from stackstore.stores.ids import minted
@@ -42,6 +45,7 @@ class ConversationMessages:
     _tables: StoreTables
     _table: str
     _messages: Parts
+    _has_conversation: Callable[[str], Awaitable[bool]] | None
 
     async def store_conversation_messages(
         self, conversation_id: str, messages: list[Document]
@@ -54,6 +58,7 @@ class ConversationMessages:
         Raises:
             AccessDeniedError: the user may not, or there is no user.
             InvalidArgumentError: a message isn't JSON.
+            NotFoundError: the conversation is gone, where that can be known.
             ConflictError: others change them all the time.
             BackendUnavailableError: the database can't do it now.
         """
@@ -69,6 +74,10 @@ class ConversationMessages:
                 await self._go_on(store, key, row, given)
 
         await retried(attempt)
+        # Afterwards: who deletes it from now on finds these messages.
+        if self._has_conversation is not None and not await self._has_conversation(conversation_id):
+            await self.delete_conversation_messages(conversation_id)
+            raise NotFoundError(f"there is no conversation {shown(conversation_id)}")
 
     async def get_conversation_messages(self, conversation_id: str) -> list[dict[str, Any]] | None:
         """A conversation's messages; None: none were stored, or none may be seen.
@@ -146,13 +155,13 @@ class ConversationMessages:
         seen = {**key, "version": row["version"]}
         async with store.transaction() as rows:
             if not await rows.update(table, {**change, "chain": chain.plain()}, seen):
-                await refused_or_moved(rows, table, seen, "these messages")
+                await refused_or_moved(rows, table, seen)
             if growth is not None:
                 await growth.write(rows.unguarded, self._messages, key["conversation_id"])
 
 
 async def refused_or_moved(
-    rows: Any, table: str, seen: dict[str, Any], what: str, action: str = "change"
+    rows: AuthorizedOperations, table: str, seen: dict[str, Any], action: Action = Action.UPDATE
 ) -> None:
     """Say why a row that was read could not be changed.
 
@@ -161,5 +170,5 @@ async def refused_or_moved(
         MovedError: somebody was faster.
     """
     if await rows.count(table, seen):
-        raise AccessDeniedError(f"the user may not {action} {what}")
+        raise denied(table, action)
     raise MovedError("it changed meanwhile")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from stackstore.access.operations import AuthorizedOperations
+from stackstore.access import AuthorizedSqlStore
 from stackstore.sql.operations import Operations
 from stackstore.stores.responses.history import (
     Chain,
@@ -82,7 +85,7 @@ class Histories:
 
     async def begun(
         self,
-        store: AuthorizedOperations,
+        store: AuthorizedSqlStore,
         given: Given,
         before: Before | None,
         instead: Chain | None = None,
@@ -104,7 +107,7 @@ class Histories:
         return _first(contents, given, base, instead)
 
     async def grown(
-        self, store: AuthorizedOperations, rows: Operations, chain: Chain, given: Given
+        self, store: AuthorizedSqlStore, rows: Operations, chain: Chain, given: Given
     ) -> tuple[Chain, Growth | None]:
         """A row's history after another write, and the part that this takes, if it takes one.
 
@@ -148,17 +151,19 @@ class Histories:
         return whole, replace(growth, chain=whole)
 
     async def _more(
-        self, store: AuthorizedOperations, chain: Chain, messages: list[str] | None
+        self, store: AuthorizedSqlStore, chain: Chain, messages: list[str] | None
     ) -> tuple[list[str], Mark] | None:
         """The messages that are new, and how far all go; None: these don't go on from the others."""
         if messages is None or (not messages and chain.messages == chain.base_messages):
             return [], chain.messages
-        found = await self._beginning(store, messages, chain.messages, chain.tip, "messages")
+        found = await self._beginning(
+            store, messages, _End(chain.tip, chain.messages, chain.all_of), "messages"
+        )
         return None if found is None else (messages[found[0] :], found[1])
 
     async def _input(
         self,
-        store: AuthorizedOperations,
+        store: AuthorizedSqlStore,
         given: list[str],
         incremental: bool,
         base: _Base,
@@ -169,7 +174,9 @@ class Histories:
         if incremental:
             count = base.input.count + len(output) + len(given)
             return Contents(output, given, input_mark=Mark(count))
-        found = await self._beginning(store, given, base.input, base.tip, "input")
+        found = await self._beginning(
+            store, given, _End(base.tip, base.input, base.all_of), "input"
+        )
         if found is None:
             return Contents(input=given, first_input=True, input_mark=Mark.of(given))
         count, mark = found
@@ -179,13 +186,15 @@ class Histories:
         return Contents(input=rest, input_mark=mark)
 
     async def _messages(
-        self, store: AuthorizedOperations, contents: Contents, given: list[str], base: _Base
+        self, store: AuthorizedSqlStore, contents: Contents, given: list[str], base: _Base
     ) -> Contents:
         if base.tip is not None and not given:
             return replace(contents, messages_mark=base.messages)
         found = None
         if base.tip is not None:
-            found = await self._beginning(store, given, base.messages, base.tip, "messages")
+            found = await self._beginning(
+                store, given, _End(base.tip, base.messages, base.all_of), "messages"
+            )
         if found is None:
             mark = Mark.of(given)
             return replace(contents, messages=given, first_messages=True, messages_mark=mark)
@@ -193,23 +202,48 @@ class Histories:
         return replace(contents, messages=given[count:], messages_mark=mark)
 
     async def _beginning(
-        self, store: AuthorizedOperations, given: list[str], mark: Mark, tip: str, name: str
+        self, store: AuthorizedSqlStore, given: list[str], end: _End, name: str
     ) -> tuple[int, Mark] | None:
         """How much of a list came before, and how far it goes; None: it begins otherwise."""
-        longer = mark.longer(given)
-        if longer is not None:
-            return mark.count, longer
+        longer = end.mark.longer(given)
+        if longer is not None and (not end.mark.count or await self._sees(store, end, name)):
+            return end.mark.count, longer
         if not given:
             return None
         # Slowly: as the user sees it, and whatever the order of keys is.
-        lists = told(await self._parts.read(store, [tip]), tip, name)
-        before = texts_of(joined_lists(lists or ()))
-        if not before or not same(given[: len(before)], before):
+        lists = told(await self._parts.read(store, [end.tip]), end.tip, name)
+        # A long history takes a second, and others have the loop meanwhile.
+        before = await asyncio.to_thread(_matching, lists or (), given)
+        if not before:
             return None
-        if len(before) == mark.count:
-            return mark.count, Mark.of(given)
+        if before == end.mark.count:
+            return before, Mark.of(given)
         # He doesn't see all of it, and so hasn't said how all of it begins.
-        return len(before), Mark(mark.count + len(given) - len(before))
+        return before, Mark(end.mark.count + len(given) - before)
+
+    async def _sees(self, store: AuthorizedSqlStore, end: _End, name: str) -> bool:
+        """Whether the user may see all of a list, so that its digest tells him nothing new.
+
+        Otherwise whoever may go on from it would learn by guessing what lies behind.
+        """
+        if end.all_of is not None and end.all_of == await store.owner_id():
+            return True
+        return await self._parts.sees_all(store, end.tip, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a list ends that another one may go on from.
+
+    Attributes:
+        tip: its last part.
+        mark: how far it goes.
+        all_of: as of `Chain`.
+    """
+
+    tip: str
+    mark: Mark
+    all_of: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,18 +254,25 @@ class _Base:
     position: int
     input: Mark
     messages: Mark
+    all_of: int | None
 
     @classmethod
     def none(cls) -> _Base:
-        return cls(None, -1, Mark(), Mark())
+        return cls(None, -1, Mark(), Mark(), None)
 
     @classmethod
     def at(cls, chain: Chain) -> _Base:
-        return cls(chain.tip, chain.position, chain.input, chain.messages)
+        return cls(chain.tip, chain.position, chain.input, chain.messages, chain.all_of)
 
     @classmethod
     def under(cls, chain: Chain) -> _Base:
-        return cls(chain.base, chain.base_position, chain.base_input, chain.base_messages)
+        return cls(
+            chain.base,
+            chain.base_position,
+            chain.base_input,
+            chain.base_messages,
+            chain.base_all_of,
+        )
 
 
 def _first(contents: Contents, given: Given, base: _Base, instead: Chain | None) -> Growth:
@@ -255,6 +296,7 @@ def _first(contents: Contents, given: Given, base: _Base, instead: Chain | None)
         base_position=base.position,
         base_input=base.input,
         base_messages=base.messages,
+        base_all_of=base.all_of,
     )
     return Growth(contents, chain, base.tip, None if instead is None else instead.tip)
 
@@ -265,3 +307,9 @@ def _appended(chain: Chain, messages: list[str], mark: Mark) -> tuple[Chain, Gro
     tip = Parts.key()
     whole = replace(chain, tip=tip, position=chain.position + 1, messages=mark)
     return whole, Growth(Contents(messages=messages), whole, chain.tip, chain.tip)
+
+
+def _matching(lists: Sequence[Sequence[Any]], given: list[str]) -> int:
+    """How many items a list begins with that are those of others in a row; 0: it begins otherwise."""
+    before = texts_of(joined_lists(lists))
+    return len(before) if same(given[: len(before)], before) else 0

@@ -104,6 +104,7 @@ class Chain:
         base: the part that the row goes on from; None: it begins.
         base_position: the base's.
         base_input, base_messages: how far they go up to the base.
+        base_all_of: `all_of` up to the base.
     """
 
     tip: str
@@ -119,6 +120,12 @@ class Chain:
     base_position: int = -1
     base_input: Mark = Mark()
     base_messages: Mark = Mark()
+    base_all_of: int | None = None
+
+    @property
+    def all_of(self) -> int | None:
+        """`owner_id` of all rows whose parts these are; None: they are of several, or it isn't known."""
+        return self.owner if self.base is None or self.base_all_of == self.owner else None
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""

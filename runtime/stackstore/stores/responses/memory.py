@@ -10,6 +10,7 @@ from typing import Any
 from stackstore.errors import ConflictError
 from stackstore.sql.names import derived
 from stackstore.stores.ids import minted
+from stackstore.stores.retention import Ageing
 from stackstore.stores.tables import (
     MAYBE_TEXT,
     NUMBER,
@@ -37,6 +38,7 @@ def definitions(table: str) -> list[TableDefinition]:
                 "created_at": NUMBER,
                 "updated_at": NUMBER,
             },
+            {derived(records, "updated"): ["updated_at"]},
         ),
         TableDefinition(
             vector_stores,
@@ -50,6 +52,11 @@ def definitions(table: str) -> list[TableDefinition]:
             },
         ),
     ]
+
+
+def ageing(table: str) -> Ageing:
+    """A record is as old as its last change. What vector stores are whose is somebody's set-up."""
+    return Ageing(_names(table)[0], "updated_at")
 
 
 class Memory:

@@ -3,6 +3,9 @@
 A part never changes. It is needed by the parts that follow it, and by the row whose tip it is;
 `uses` counts both, and a part that nobody needs goes with the last who did. So a response that is
 deleted in the middle of a chain takes with it what only it had.
+
+Of a long chain that nobody needs any more a transaction frees only some. The rest of it is noted, and
+freed in the same bites by who looks for notes (`Parts.expiry`); nobody reaches it meanwhile.
 """
 
 from __future__ import annotations
@@ -14,11 +17,17 @@ from stackstore.access.chains import Links
 from stackstore.access.operations import AuthorizedOperations
 from stackstore.errors import ConflictError
 from stackstore.sql import ColumnDefinition, ColumnType
+from stackstore.sql.names import derived
 from stackstore.sql.operations import Operations
 from stackstore.sql.tables import Row
+from stackstore.stores.clock import microseconds
 from stackstore.stores.ids import minted
 from stackstore.stores.responses.history import Contents, joined
+from stackstore.stores.retention import MICROSECONDS, Ageing
 from stackstore.stores.tables import JSON, MAYBE_TEXT, NUMBER, TEXT, TEXT_KEY, TableDefinition
+
+FREED_AT_ONCE = 100
+"""Most parts that one transaction frees; each takes about a millisecond."""
 
 _STARTS_AT_ONCE = 500
 _MESSAGES = ("messages",)
@@ -45,6 +54,18 @@ def definition(table: str) -> TableDefinition:
             "input": JSON,
             "messages": JSON,
         },
+        owned=False,
+    )
+
+
+def notes(table: str) -> TableDefinition:
+    """The table of what was given up and is not freed yet."""
+    name = _notes_of(table)
+    return TableDefinition(
+        name,
+        # Two chains that were given up may end in one part, so that is no key.
+        {"note": TEXT_KEY, "part": TEXT, "since": NUMBER},
+        {derived(name, "since"): ["since"]},
         owned=False,
     )
 
@@ -149,20 +170,62 @@ class Parts:
         if replaces is not None and replaces != previous:
             await self.release(rows, replaces)
 
-    async def release(self, rows: Operations, tip: str) -> None:
-        """Give up a row's tip, in the transaction that takes it from the row."""
+    @property
+    def expiry(self) -> Ageing:
+        """What was noted goes as soon as somebody looks."""
+        return Ageing(
+            _notes_of(self._table),
+            "since",
+            MICROSECONDS,
+            goodbye=lambda change, note: self.release(change, note["part"]),
+            reads=("part",),
+        )
+
+    async def release(self, rows: Operations, tip: str) -> bool:
+        """Give up a row's tip, in the transaction that takes it from the row.
+
+        Returns:
+            Whether there is more of the chain, which was noted.
+        """
         key: str | None = tip
-        while key is not None:
+        for _ in range(FREED_AT_ONCE):
+            if key is None:
+                return False
             part = await self.one(rows, key)
             if part is None:
-                return
+                return False
             seen = {"part": key, "uses": part["uses"]}
             # By compare-and-set: another one may go on from it, or leave it, at the same time.
             if part["uses"] > 1:
                 if await rows.update(self._table, {"uses": part["uses"] - 1}, seen):
-                    return
+                    return False
             elif await rows.delete(self._table, seen):
                 key = part["previous"]
+        if key is None:
+            return False
+        note = {"note": minted("note", 32), "part": key, "since": microseconds()}
+        await rows.insert(_notes_of(self._table), note)
+        return True
+
+    async def sees_all(self, store: AuthorizedOperations, tip: str, list_name: str) -> bool:
+        """Whether the user may see a list of a history from its beginning.
+
+        Args:
+            store: to read with, as the current user.
+            tip: the history's last part.
+            list_name: "input" or "messages".
+        """
+        first = f"first_{list_name}"
+        columns = ("part", "previous", first)
+        reached = await store.fetch_chain(self._rows, self._links, [tip], columns)
+        seen = {part["part"]: part for part in reached}
+        key: str | None = tip
+        while key is not None:
+            part = seen.pop(key, None)
+            if part is None:
+                return False
+            key = None if part[first] else part["previous"]
+        return True
 
     async def _use(self, rows: Operations, key: str) -> None:
         while True:
@@ -172,3 +235,7 @@ class Parts:
             seen = {"part": key, "uses": part["uses"]}
             if await rows.update(self._table, {"uses": part["uses"] + 1}, seen):
                 return
+
+
+def _notes_of(table: str) -> str:
+    return derived(table, "freed")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from stackstore.access import AuthorizedSqlStore
+from stackstore.access import Action, AuthorizedSqlStore
 from stackstore.errors import ConflictError, NotFoundError
 from stackstore.sql.names import derived, shown
+from stackstore.sql.operations import Operations
 from stackstore.sql.tables import Row
 from stackstore.stores.clock import microseconds
 from stackstore.stores.documents import Document
@@ -43,16 +44,25 @@ class ResponsesStore(ConversationMessages, Memory):
     Args:
         store: the database, with its users.
         table_name: the responses' table; the others' names begin with it.
+        has_conversation: whether a conversation is there, whosever it is; None: nobody knows.
     """
 
-    def __init__(self, store: AuthorizedSqlStore, table_name: str) -> None:
+    def __init__(
+        self,
+        store: AuthorizedSqlStore,
+        table_name: str,
+        *,
+        has_conversation: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._table = table_name
+        self._has_conversation = has_conversation
         pieces = derived(table_name, "parts")
         self._tables = StoreTables(
             store,
             [
                 rows.definition(table_name),
                 parts.definition(pieces),
+                parts.notes(pieces),
                 conversations.definition(table_name),
                 *memory.definitions(table_name),
             ],
@@ -63,25 +73,27 @@ class ResponsesStore(ConversationMessages, Memory):
 
     @property
     def ageings(self) -> list[Ageing]:
-        """A response is as old as it says, a conversation's messages as their last change.
+        """A response is as old as it says, messages and memory records as their last change.
 
         What later responses went on from stays part of them.
         """
+
+        async def release(change: Operations, row: Row) -> bool:
+            # What it leaves is noted in another table.
+            await self._parts.release(change, row["chain"]["tip"])
+            return False
+
+        messages = conversations.name_of(self._table)
         return [
-            Ageing(
-                self._table,
-                "created_at",
-                goodbye=lambda change, row: self._parts.release(change, row["chain"]["tip"]),
-                reads=("chain",),
-            ),
-            Ageing(
-                conversations.name_of(self._table),
-                "updated_at",
-                MICROSECONDS,
-                goodbye=lambda change, row: self._messages.release(change, row["chain"]["tip"]),
-                reads=("chain",),
-            ),
+            Ageing(self._table, "created_at", goodbye=release, reads=("chain",)),
+            Ageing(messages, "updated_at", MICROSECONDS, goodbye=release, reads=("chain",)),
+            memory.ageing(self._table),
         ]
+
+    @property
+    def expiries(self) -> list[Ageing]:
+        """What was given up of histories and is not freed yet."""
+        return [self._parts.expiry]
 
     async def ready(self) -> object:
         """See to it that its tables are there; every method does.
@@ -344,6 +356,8 @@ class ResponsesStore(ConversationMessages, Memory):
     async def delete_response_object(self, response_id: str) -> dict[str, Any]:
         """Delete a response; those that went on from it keep what they were answered on.
 
+        What nobody needs any more of a long history is freed later, see `expiries`.
+
         Raises:
             NotFoundError: it isn't there, or may not be seen.
             AccessDeniedError: the user may not delete it, or there is no user.
@@ -356,9 +370,7 @@ class ResponsesStore(ConversationMessages, Memory):
             seen = {"id": response_id, "version": row["version"]}
             async with store.transaction() as change:
                 if not await change.delete(self._table, seen):
-                    await refused_or_moved(
-                        change, self._table, seen, f"response {shown(response_id)}", "delete"
-                    )
+                    await refused_or_moved(change, self._table, seen, Action.DELETE)
                 await self._parts.release(change.unguarded, row["chain"]["tip"])
 
         await retried(attempt)
@@ -419,11 +431,11 @@ class ResponsesStore(ConversationMessages, Memory):
         seen = {"id": row["id"], "version": row["version"]}
         if growth is None:
             if not await store.update(self._table, data, seen):
-                await refused_or_moved(store, self._table, seen, f"response {shown(row['id'])}")
+                await refused_or_moved(store, self._table, seen)
             return
         async with store.transaction() as change:
             if not await change.update(self._table, data, seen):
-                await refused_or_moved(change, self._table, seen, f"response {shown(row['id'])}")
+                await refused_or_moved(change, self._table, seen)
             await growth.write(change.unguarded, self._parts, row["id"])
 
     async def _reread(self, response_id: str) -> StoredResponse | None:

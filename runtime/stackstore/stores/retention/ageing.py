@@ -11,8 +11,8 @@ from stackstore.sql.tables import Row
 SECONDS = 1
 MICROSECONDS = 1_000_000
 
-Goodbye = Callable[[Operations, Row], Awaitable[None]]
-"""Undoes what a row had elsewhere, in the transaction that deletes the row."""
+Goodbye = Callable[[Operations, Row], Awaitable[bool]]
+"""Undoes what a row had elsewhere, in the transaction that deletes the row; whether more rows came of it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Ageing:
         per_second: of how many units of the column a second is: `SECONDS` or `MICROSECONDS`.
         parts: what is deleted with a row.
         goodbye: for what no columns lead to; gets the transaction, the row's primary key and `reads`.
-            A batch may be tried again, so it does nothing but speak to the transaction.
+            A batch may be tried again, so it does nothing but speak to the transaction. True: there
+            are new rows in this table that can go at once.
         reads: columns of the row that `goodbye` needs besides.
         has_letters: what could not be written of the table is in `dead_letters`, and goes at that
             age as well.

@@ -62,7 +62,12 @@ class RetentionStats:
 
 
 def period(seconds: int) -> float:
-    """Seconds between two sweeps: a tenth of the age, at least 10 s, at most an hour."""
+    """Seconds between two sweeps: a tenth of the age, at least 10 s, at most an hour.
+
+    Without an age the rows say themselves when they go, and an hour later is soon enough.
+    """
+    if not seconds:
+        return LONGEST_PERIOD_SECONDS
     return min(LONGEST_PERIOD_SECONDS, max(SHORTEST_PERIOD_SECONDS, seconds / 10))
 
 
@@ -76,7 +81,7 @@ class Retention:
         sql: where the store's tables are.
         ageing: what of the store grows old.
         ready: makes sure of its tables (`StoreTables.ready`).
-        seconds: the age at which rows go; None: they stay.
+        seconds: the age at which rows go; 0: at the moment that the column says; None: they stay.
         clock: this process's.
     """
 
@@ -99,6 +104,11 @@ class Retention:
         self._pace = Pace()
         self._start: int | None = None
         self._failed = 0
+
+    @property
+    def table(self) -> str:
+        """Whose rows go."""
+        return self._ageing.table
 
     @property
     def stats(self) -> RetentionStats:

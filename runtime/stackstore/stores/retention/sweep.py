@@ -97,12 +97,12 @@ class Sweep:
             now = min(clock, self._clock.now())
             began = time.perf_counter()
             rows = await self._old(connection, ageing.edge(now, seconds), most, start)
-            await self._delete(connection, rows)
+            more = await self._delete(connection, rows)
             took = time.perf_counter() - began
             letters = 0
             if ageing.has_letters and len(rows) < most:
                 letters = await self._delete_letters(connection, now - seconds * 1_000_000)
-            is_full = len(rows) == most or letters == LETTERS
+            is_full = len(rows) == most or letters == LETTERS or more
             until, due = (
                 (clock + leases.LEASE_MICROSECONDS, 0) if is_full else (clock, clock + every)
             )
@@ -134,9 +134,9 @@ class Sweep:
             for row in found.mappings()
         ]
 
-    async def _delete(self, connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    async def _delete(self, connection: AsyncConnection, rows: Sequence[Row]) -> bool:
         if not rows:
-            return
+            return False
         ageing, sql = self._ageing, self._sql
         # The rows are locked: who adds a part to one has done so, and it is seen by these statements,
         # or comes later and finds the row gone.
@@ -145,13 +145,15 @@ class Sweep:
             leading = part.columns.items()
             values = [{f"k_{own}": row[theirs] for own, theirs in leading} for row in rows]
             await connection.execute(statement, values)
+        more = False
         if ageing.goodbye is not None:
             within = sql.within(connection)
             for row in rows:
-                await ageing.goodbye(within, row)
+                more |= await ageing.goodbye(within, row)
         known = sql.table(ageing.table)
         keys = [{f"k_{name}": row[name] for name in known.primary_key} for row in rows]
         await connection.execute(deletion(known, known.primary_key), keys)
+        return more
 
     async def _delete_letters(self, connection: AsyncConnection, edge: int) -> int:
         values: dict[str, Any] = {"name": self._ageing.table, "edge": edge}

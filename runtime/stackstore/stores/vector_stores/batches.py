@@ -8,17 +8,16 @@ from typing import Any
 from stackstore.access import AccessDeniedError, User
 from stackstore.errors import NotFoundError
 from stackstore.sql.names import shown
-from stackstore.sql.operations import DeleteOperation, Operations
+from stackstore.sql.operations import Operations
 from stackstore.sql.tables import Row
 from stackstore.stores import claims, clock
 from stackstore.stores.claims import Claim, Claims
 from stackstore.stores.documents import Document, plain, text
 from stackstore.stores.ids import filled, minted
 from stackstore.stores.listing import Listing
+from stackstore.stores.retention import Ageing
 from stackstore.stores.vector_stores import documents
 from stackstore.stores.vector_stores.files import VectorStoreFiles
-
-_SWEPT_AT_ONCE = 500
 
 
 class VectorStoreFileBatches(VectorStoreFiles):
@@ -32,6 +31,19 @@ class VectorStoreFileBatches(VectorStoreFiles):
     """
 
     claims: Claims
+
+    @property
+    def expiries(self) -> list[Ageing]:
+        """A batch says itself when it goes."""
+        return [Ageing(self._rows.batches, "expires_at")]
+
+    async def ready(self) -> object:
+        """See to it that the tables are there; every method does.
+
+        Raises:
+            BackendUnavailableError: the database can't do it now.
+        """
+        return await self._rows.tables.ready()
 
     async def create_file_batch(
         self,
@@ -184,28 +196,6 @@ class VectorStoreFileBatches(VectorStoreFiles):
         if row["due"] > now:
             raise claims.lost()
         return await self.claims.take(row, until)
-
-    async def sweep_file_batches(self) -> int:
-        """Delete what has expired, of all users, in small bites; returns how many there were.
-
-        It needs no user.
-        """
-        rows = (await self._rows.tables.ready()).unguarded
-        now = clock.microseconds() // 1_000_000
-        done = 0
-        while True:
-            expired = {"expires_at": {"<=": now}}
-            page = await rows.fetch_all(self._rows.batches, expired, "expires_at", _SWEPT_AT_ONCE)
-            done += await rows.delete_many(
-                [
-                    DeleteOperation(
-                        self._rows.batches, {"store_uid": row["store_uid"], "id": row["id"]}
-                    )
-                    for row in page.data
-                ]
-            )
-            if not page.has_more:
-                return done
 
     # -- inside
 

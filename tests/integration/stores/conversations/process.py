@@ -7,8 +7,8 @@ import asyncio
 from stackstore.access import acting_as
 from stackstore.errors import NotFoundError
 from stackstore.stores.conversations import ConversationsStore
+from tests.integration.processes import serve
 from tests.integration.stores.conversations.conftest import ALICE, said
-from tests.integration.stores.together import serve
 
 
 async def add(store, task):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from stackstore.errors import NotFoundError
+from tests.integration.processes import together
 from tests.integration.stores.conversations.conftest import every, said, texts
-from tests.integration.stores.together import together
 
 PROCESS = "tests.integration.stores.conversations.process"
 
@@ -39,8 +39,8 @@ async def test_p5_tasks_that_add_at_once_keep_their_items_together(store, place)
 
 async def test_p5_processes_that_add_at_once_do_too(store, place):
     made = await store.create_conversation()
-    tasks = [{"what": "add", "id": made["id"], "number": n} for n in range(3)]
-    await together(place, PROCESS, tasks)
+    tasks = [{"what": "add", "id": made["id"]}] * 3
+    await together(PROCESS, place.address, tasks)
     side_by_side(
         await texts(store, made["id"]), [f"{n}.{call}" for n in range(3) for call in range(12)]
     )
@@ -49,7 +49,7 @@ async def test_p5_processes_that_add_at_once_do_too(store, place):
 
 async def test_items_that_processes_sync_at_once_are_there_once(store, place):
     made = await store.create_conversation()
-    await together(place, PROCESS, [{"what": "sync", "id": made["id"]}] * 2)
+    await together(PROCESS, place.address, [{"what": "sync", "id": made["id"]}] * 2)
     assert [item["id"] for item in await every(store, made["id"])] == [
         f"msg_{n}" for n in range(13)
     ]
@@ -62,7 +62,7 @@ async def test_a_conversation_that_another_process_adds_to_leaves_no_item(store,
         {"what": "chase", "ids": ids},
         {"what": "delete", "ids": ids},
     ]
-    first, second, _ = await together(place, PROCESS, tasks)
+    first, second, _ = await together(PROCESS, place.address, tasks)
     assert first + second >= 12
     assert await place.sql("SELECT count(*) FROM @talks__items") == [(0,)]
     assert await place.sql("SELECT count(*) FROM @talks") == [(0,)]

@@ -196,6 +196,22 @@ async def test_the_database_is_not_there_at_the_start(own_postgres, make, tmp_pa
     assert len(await rows(place)) == 51
 
 
+async def test_a_read_says_that_the_login_is_refused(postgres_place, make):
+    """The first write still waits for a connection then, so it has nothing to say yet."""
+    canary = "sk-canary"
+    store = make(
+        postgres_place,
+        pool={"password": canary, "acquire_timeout_seconds": 60},
+        read_timeout_seconds=1.0,
+    )
+    await keep(store, ALICE, "a")
+    with pytest.raises(BackendUnavailableError) as error:
+        await ids(store, ALICE)
+    assert "can't be reached: no login is proven; revision 0badcafe refused" in str(error.value)
+    assert "28P01" in str(error.value)
+    assert canary not in str(error.value)
+
+
 async def test_a_journal_that_cannot_be_used_is_named_and_tried_again(place, make, tmp_path):
     journal = tmp_path / "journal"
     journal.write_text("not a directory")

@@ -7,8 +7,8 @@ import asyncio
 from stackstore.access import acting_as
 from stackstore.errors import NotFoundError
 from stackstore.stores.prompts import PromptsStore
+from tests.integration.processes import serve
 from tests.integration.stores.prompts.conftest import ALICE
-from tests.integration.stores.together import serve
 
 
 async def update(store, task):

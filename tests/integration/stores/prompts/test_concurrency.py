@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from stackstore.errors import InvalidArgumentError
+from tests.integration.processes import together
 from tests.integration.stores.prompts.conftest import defaults
-from tests.integration.stores.together import together
 
 PROCESS = "tests.integration.stores.prompts.process"
 
@@ -67,9 +67,7 @@ async def test_n10_processes_that_set_it_leave_one(store, place):
     prompt = (await store.create_prompt("1"))["prompt_id"]
     for n in (1, 2):
         await store.update_prompt(prompt, str(n + 1), n)
-    await together(
-        place, PROCESS, [{"what": "choose", "id": prompt, "number": n} for n in range(3)]
-    )
+    await together(PROCESS, place.address, [{"what": "choose", "id": prompt}] * 3)
     (default,) = await defaults(store, prompt)
     found = await store.get_prompt(prompt)
     assert (found["version"], found["prompt"]) == (default, str(default))
@@ -77,8 +75,8 @@ async def test_n10_processes_that_set_it_leave_one(store, place):
 
 async def test_processes_that_add_versions_lose_none(store, place):
     prompt = (await store.create_prompt("first"))["prompt_id"]
-    tasks = [{"what": "update", "id": prompt, "number": n} for n in range(2)]
-    made = await together(place, PROCESS, tasks)
+    tasks = [{"what": "update", "id": prompt}] * 2
+    made = await together(PROCESS, place.address, tasks)
     assert sorted(made[0] + made[1]) == list(range(2, 22))
     versions = (await store.list_prompt_versions(prompt)).data
     for number, own in enumerate(made):
@@ -88,6 +86,8 @@ async def test_processes_that_add_versions_lose_none(store, place):
 
 async def test_a_prompt_that_another_process_adds_to_leaves_no_version(store, place):
     ids = [(await store.create_prompt("x"))["prompt_id"] for _ in range(10)]
-    await together(place, PROCESS, [{"what": what, "ids": ids} for what in ("chase", "delete")])
+    await together(
+        PROCESS, place.address, [{"what": what, "ids": ids} for what in ("chase", "delete")]
+    )
     assert await place.sql("SELECT count(*) FROM @my_prompts") == [(0,)]
     assert await place.sql("SELECT count(*) FROM @my_prompts__versions") == [(0,)]

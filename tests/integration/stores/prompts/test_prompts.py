@@ -157,6 +157,39 @@ async def test_prompts_are_listed_the_newest_first_page_by_page(store):
         await store.list_prompts(order="up")
 
 
+async def test_versions_are_listed_page_by_page(store):
+    prompt = (await store.create_prompt("1"))["prompt_id"]
+    for n in range(1, 6):
+        await store.update_prompt(prompt, str(n + 1), n)
+
+    async def numbers(**how):
+        page = await store.list_prompt_versions(prompt, **how)
+        return [one["version"] for one in page.data], page.has_more, page.next_cursor
+
+    seen, more, cursor = await numbers(limit=4)
+    assert (seen, more) == ([1, 2, 3, 4], True)
+    assert await numbers(limit=4, cursor=cursor) == ([5, 6], False, None)
+    assert (await numbers(limit=2, after=4))[0] == [5, 6]
+    assert (await numbers(order="desc", limit=2))[0] == [6, 5]
+    assert (await numbers(after=6))[0] == []
+    with pytest.raises(NotFoundError, match="no version 7"):
+        await numbers(after=7)
+    for wrong in ({"limit": 0}, {"after": "1"}, {"order": "up"}):
+        with pytest.raises(InvalidArgumentError):
+            await numbers(**wrong)
+
+
+async def test_no_list_of_prompts_is_unbounded(store, monkeypatch):
+    """Without a limit a page is as large as one can be, and says that there is more."""
+    monkeypatch.setattr("stackstore.stores.prompts.store.MAX_PAGE", 2)
+    for _ in range(3):
+        prompt = (await store.create_prompt("1"))["prompt_id"]
+    for n in range(1, 3):
+        await store.update_prompt(prompt, "x", n)
+    for page in (await store.list_prompts(), await store.list_prompt_versions(prompt)):
+        assert (len(page.data), page.has_more) == (2, True)
+
+
 async def test_prompts_of_one_moment_are_all_listed(store, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
     ids = [(await store.create_prompt(str(n)))["prompt_id"] for n in range(5)]

@@ -8,11 +8,11 @@ import sys
 
 from stackstore.access import AuthorizedSqlStore, User, acting_as
 from stackstore.errors import ConflictError
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import SqlStore
 from stackstore.stores.batches import BatchesStore
 from stackstore.stores.vector_stores import VectorStoresStore
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
+from tests.integration.processes import begin
 
 
 def say(what) -> None:
@@ -66,7 +66,7 @@ async def same(batches, number) -> None:
             # Cancelled by one, completed by the other; it becomes one of both.
             status = "cancelled" if number else "completed"
             try:
-                await batches.update_batch(made["id"], {"status": status, f"by{number}": n})
+                await batches.update_batch(made["id"], {"status": status, "model": f"by{number}"})
                 ids.append(made["id"])
             except ConflictError:
                 pass
@@ -74,18 +74,11 @@ async def same(batches, number) -> None:
 
 
 async def main(task) -> None:
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
+    pool = pool_of(task["address"])
     store = AuthorizedSqlStore(SqlStore(pool))
     batches, stores = BatchesStore(store, "batches"), VectorStoresStore(store, "vector_stores")
     try:
-        # All start at one moment, however long their imports took.
-        print("ready", flush=True)
-        sys.stdin.readline()
+        begin()
         match task["what"]:
             case "work":
                 await work(batches)

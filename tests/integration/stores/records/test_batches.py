@@ -17,6 +17,11 @@ from tests.integration.stores.records.conftest import ALICE, ANN, EVE, OWN, READ
 ASKED = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions"}
 
 
+MOMENTS = [f"{status}_at" for status in (
+    "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled", "expires",
+)]  # fmt: skip
+
+
 @pytest.fixture
 def batches(authorized):
     return BatchesStore(authorized(), "my_batches")
@@ -164,10 +169,10 @@ async def test_changes_of_many_at_once_are_all_kept(batches):
     with acting_as(ALICE):
         made = await batches.create_batch(**ASKED)
         await asyncio.gather(
-            *(batches.update_batch(made["id"], {f"field{n}": n}) for n in range(12))
+            *(batches.update_batch(made["id"], {name: n}) for n, name in enumerate(MOMENTS))
         )
         after = await batches.retrieve_batch(made["id"])
-        assert {f"field{n}": n for n in range(12)}.items() <= after.items()
+        assert {name: n for n, name in enumerate(MOMENTS)}.items() <= after.items()
         assert made.items() <= after.items()
 
 
@@ -208,10 +213,10 @@ async def test_cancelling_says_what_became_of_it(batches):
 async def test_what_is_expected_is_compared(batches):
     with acting_as(ALICE):
         made = await batches.create_batch(**ASKED)
-        await batches.update_batch(made["id"], {"n": 1}, expected={"status": "validating"})
-        with pytest.raises(ConflictError, match="'n'"):
-            await batches.update_batch(made["id"], {"n": 3}, expected={"n": 2})
-        assert (await batches.retrieve_batch(made["id"]))["n"] == 1
+        await batches.update_batch(made["id"], {"model": "a"}, expected={"status": "validating"})
+        with pytest.raises(ConflictError, match="'model'"):
+            await batches.update_batch(made["id"], {"model": "c"}, expected={"model": "b"})
+        assert (await batches.retrieve_batch(made["id"]))["model"] == "a"
 
 
 async def test_unfinished_batches_are_gone_on_with_as_their_users(authorized, clock):
@@ -331,6 +336,12 @@ async def test_impossible_arguments_are_refused_without_their_content(batches, c
             {"status": "done"},
             {"errors": float("nan")},
             {"errors": {canary: {1, 2}, "more": object()}},
+            {"errors": canary},
+            {"output_file_id": [canary]},
+            {"completed_at": canary},
+            {"completed_at": True},
+            {"metadata": {"a": [canary]}},
+            {"more": canary},
         ):
             with pytest.raises(InvalidArgumentError) as error:
                 await batches.update_batch(made["id"], bad)

@@ -9,24 +9,18 @@ import sys
 from stackstore.access import User, acting_as
 from stackstore.errors import ConflictError
 from stackstore.kv import KVStore
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.stores.metadata import MetadataStore
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
+from tests.integration.processes import begin
 
 
 async def main(task) -> None:
-    address = dict(task["address"])
-    if address.pop("dialect") == "sqlite":
-        pool = SqliteDatabase("kv_default", address["path"])
-    else:
-        pool = postgres_pool(address)
+    pool = pool_of(task["address"])
     kv = KVStore(pool, "registry")
     store = MetadataStore(kv)
     me = f"p{task['number']}"
     try:
-        # All start at one moment, however long their imports took.
-        print("ready", flush=True)
-        sys.stdin.readline()
+        begin()
         won, lost = [], 0
         for n in range(30):
             same = {"type": "model", "identifier": f"same{n}", "provider_id": "p"}

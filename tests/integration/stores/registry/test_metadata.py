@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
-import sys
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from stackstore.access import AccessDeniedError, Tenancy, User, acting_as
 from stackstore.errors import ConflictError, InvalidArgumentError, NotFoundError
+from tests.integration.processes import together
 
-ROOT = Path(__file__).parents[4]
+PROCESS = "tests.integration.stores.registry.process"
 ALICE = User("alice", {"teams": ["a"]})
 ANN = User("ann", {"teams": ["a"]})
 EVE = User("eve", {"teams": ["e"]})
@@ -366,28 +362,9 @@ async def test_what_changes_meanwhile_is_looked_at_again(registry):
 
 async def test_processes_that_register_the_same_agree(place, registry):
     await place.store("registry").get("x")
-    started = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.integration.stores.registry.process",
-            json.dumps({"address": place.description(), "number": n}),
-            cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )
-        for n in range(2)
-    ]  # fmt: skip
-    try:
-        for process in started:
-            assert await process.stdout.readline() == b"ready\n"
-        for process in started:
-            process.stdin.write(b"\n")
-        answers = await asyncio.gather(*(process.communicate() for process in started))
-    finally:
-        for process in started:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    assert [process.returncode for process in started] == [0, 0]
-    counted = [json.loads(out) for out, _ in answers]
+    address = place.description()
+    del address["dialect"]
+    counted = await together(PROCESS, address, [{}] * 2)
     assert [won + lost for won, lost in counted] == [30, 30]
     assert sum(won for won, _ in counted) == 30
     store = registry()

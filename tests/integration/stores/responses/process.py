@@ -7,8 +7,8 @@ import asyncio
 from stackstore.access import acting_as
 from stackstore.errors import ConflictError
 from stackstore.stores.responses import ResponsesStore
+from tests.integration.processes import serve
 from tests.integration.stores.responses.conftest import ALICE, response, said
-from tests.integration.stores.together import serve
 
 
 async def work(store, number, turns) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stackstore.access import AccessDeniedError, Tenancy, User, acting_as
@@ -209,6 +211,37 @@ async def test_an_ancestor_that_may_not_be_seen_does_not_leak(make, incremental)
         assert (await store.get_response_object("b2"))["input"] == own
 
 
+async def test_a_right_guess_at_what_lies_behind_tells_nothing(make, place):
+    """Mallory sees bob's response, not alice's behind it, and hands over what might be their input."""
+    policy = [
+        {"permit": {"actions": ALL}, "when": "user is owner"},
+        {"permit": {"actions": ["read"]}, "when": "user in owners teams"},
+    ]
+    store = make(policy)
+    alice = User("alice", {"teams": ["one"]})
+    bob = User("bob", {"teams": ["one", "two"]})
+    mallory = User("mallory", {"teams": ["two"]})
+    with acting_as(alice):
+        await chain(store, ["a1", "a2"])
+    with acting_as(bob):
+        whole, heard = await chain(store, ["b"], previous="a2", incremental=False)
+    wrong = [[said("wrong"), *whole[1:]], [told("user", "wrong"), *heard[1:]]]
+    with acting_as(mallory):
+        for name, (before, messages) in (("right", (whole, heard)), ("wrong", wrong)):
+            given = [*before, answer("b"), said("m")], [*messages, told("user", "m")]
+            await store.store_response_object(response(name, "b"), *given)
+            found = await store.get_response_object(name)
+            assert (found["input"], found["messages"]) == given
+    with acting_as(bob):
+        # Who sees all of it takes no more room than what he adds, whosever it is.
+        given = [*whole, answer("b"), said("c")], [*heard, told("user", "c")]
+        await store.store_response_object(response("c", "b"), *given)
+        found = await store.get_response_object("c")
+        assert (found["input"], found["messages"]) == given
+        newest = await place.sql("SELECT CAST(input AS TEXT) FROM @responses__parts WHERE id = 'c'")
+        assert [json.loads(text) for (text,) in newest] == [[said("c")]]
+
+
 async def test_a_rule_of_ids_holds_along_a_chain(make):
     policy = [
         {"permit": {"actions": ALL}, "when": "user is owner"},
@@ -219,7 +252,7 @@ async def test_a_rule_of_ids_holds_along_a_chain(make):
     policy[1]["forbid"]["resource"] = "sql_record::responses::secret"
     store = make(policy)
     with acting_as(ALICE):
-        whole, _ = await chain(store, ["a", "secret", "b", "c"])
+        whole, heard = await chain(store, ["a", "secret", "b", "c"])
         assert (await store.get_response_object("c"))["input"] == whole
     with acting_as(EVE):
         with pytest.raises(NotFoundError):
@@ -227,6 +260,11 @@ async def test_a_rule_of_ids_holds_along_a_chain(make):
         found = await store.get_response_object("c")
         assert found["input"] == [said("b"), answer("b"), said("c")]
         assert "secret" not in repr((found["messages"], found["output"]))
+        # All of it is of one owner, and yet a right guess is none that counts.
+        given = [*whole, answer("c"), said("e")], [*heard, told("user", "e")]
+        await store.store_response_object(response("e", "c"), *given)
+        found = await store.get_response_object("e")
+        assert (found["input"], found["messages"]) == given
 
 
 async def test_going_on_from_a_name_means_ones_own_first(make):

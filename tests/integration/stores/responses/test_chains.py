@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 from stackstore.access import acting_as
 from stackstore.errors import ConflictError, InvalidArgumentError, NotFoundError
-from stackstore.stores.responses.history import Chain
+from stackstore.stores.responses import growth
+from stackstore.stores.responses.history import Chain, same
 from tests.integration.stores.responses.conftest import (
     ALICE,
     Statements,
@@ -116,6 +118,23 @@ async def test_the_order_of_keys_hides_no_beginning(store, place):
     )
     assert not seen.of("WITH", "responses__parts")
     assert len((await store.get_response_object("d"))["input"]) == 7
+
+
+async def test_a_slow_comparison_keeps_nobody_waiting(store, monkeypatch):
+    """Of 100,000 items it takes a second."""
+    threads = []
+
+    def noted(*lists):
+        threads.append(threading.current_thread())
+        return same(*lists)
+
+    monkeypatch.setattr(growth, "same", noted)
+    whole, heard = await chain(store, ["a"])
+    turned = [dict(reversed(item.items())) for item in [*whole, answer("a")]]
+    await store.store_response_object(response("b", "a"), [*turned, said("b")], heard)
+    assert len((await store.get_response_object("b"))["input"]) == 3
+    # The output is compared at once; it is one response's.
+    assert [one is threading.main_thread() for one in threads].count(False) == 1
 
 
 async def test_what_begins_otherwise_is_kept_whole(store, place):

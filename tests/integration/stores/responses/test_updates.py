@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from stackstore.access import acting_as
 from stackstore.errors import ConflictError, InvalidArgumentError, NotFoundError
+from tests.integration.processes import together
 from tests.integration.stores.responses.conftest import (
     ALICE,
     Statements,
@@ -20,9 +20,8 @@ from tests.integration.stores.responses.conftest import (
     stored,
     told,
 )
-from tests.integration.stores.together import together
 
-ROOT = Path(__file__).parents[4]
+PROCESS = "tests.integration.stores.responses.process"
 
 
 @pytest.mark.parametrize("incremental", [True, False])
@@ -266,8 +265,7 @@ async def test_many_who_go_on_from_one_at_once_are_all_counted(store, place):
 async def test_processes_that_fork_and_delete_one_chain_leave_it_whole(store, place):
     whole, _ = await chain(store, ["a", "b"])
     await chain(store, ["shared"], previous="b")
-    tasks = [{"number": n, "turns": 12} for n in range(3)]
-    assert await together(place, "tests.integration.stores.responses.process", tasks) == [12] * 3
+    assert await together(PROCESS, place.address, [{"turns": 12}] * 3) == [12] * 3
     page = await store.list_responses(limit=100)
     for one in page.data:
         assert one["input"][:3] == whole[:3]

@@ -255,6 +255,7 @@ async def test_whatever_goes_wrong_it_goes_on(kept, quick, sweeping, caplog, mon
         if len(calls) < 5:
             calls.append(row)
             raise KeyError(row["uid"])
+        return False
 
     calls = []
     await kept.fill(3, age=YEAR + 100, name=CANARY)

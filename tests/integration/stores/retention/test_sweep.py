@@ -148,6 +148,7 @@ async def test_what_failed_is_undone_as_a_whole_and_says_nothing_of_rows(kept):
         await rows.delete(MESSAGES, {"chat_uid": "kept-elsewhere"})
         if len(seen) == 3:
             raise ConflictError("not now")
+        return False
 
     await kept.fill(5, age=YEAR + 100, parts=2)
     await kept.sql.insert(MESSAGES, {"chat_uid": "kept-elsewhere", "text": "x"})

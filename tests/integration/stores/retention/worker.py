@@ -12,14 +12,14 @@ import time
 from dataclasses import asdict
 
 from stackstore.access import AuthorizedSqlStore
-from stackstore.pools.sqlite import SqliteDatabase
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
 from stackstore.sql.names import derived
 from stackstore.stores.queue.tables import QUEUES
 from stackstore.stores.retention import Ageing, Part, Retention, leases, pace
 from stackstore.stores.retention import retention as module
 from stackstore.stores.tables import StoreTables, TableDefinition
-from tests.integration.sql.worker import postgres_pool
+from tests.integration.addresses import pool_of
+from tests.integration.processes import begin
 
 TABLE, ITEMS, MESSAGES = "chats", derived("chats", "items"), derived("chats", "messages")
 _KEY = ColumnDefinition(ColumnType.STRING, primary_key=True)
@@ -62,8 +62,8 @@ class Kept:
         """Rows of three owners that were made so many seconds ago, with parts."""
         await self.tables.ready()
         made = int(time.time()) - age
-        for begin in range(0, count, 5_000):
-            numbers = range(begin, min(begin + 5_000, count))
+        for first in range(0, count, 5_000):
+            numbers = range(first, min(first + 5_000, count))
             await self.sql.insert(
                 TABLE,
                 [
@@ -110,15 +110,9 @@ async def main(task) -> None:
     hasten(period=task["period"], lease=task["lease"])
     pace.MOST = task.get("most", pace.MOST)
     pace.FIRST = min(pace.FIRST, pace.MOST)
-    address = task["address"]
-    pool = (
-        SqliteDatabase("sql_default", address["path"])
-        if "path" in address
-        else postgres_pool(address)
-    )
+    pool = pool_of(task["address"])
     retention = Kept(SqlStore(pool)).retention()
-    print("ready", flush=True)
-    sys.stdin.readline()
+    begin()
     retention.begin()
     shown = retention.stats
     while True:

@@ -1,75 +1,39 @@
-"""What pools, logins and queues are doing, for Prometheus (extra `prometheus`).
-
-    from prometheus_client import REGISTRY
-    REGISTRY.register(stackstore.metrics.Collector(storage))
-
-Nothing is counted here: a scrape reads what the parts count for themselves. No label and no value
-comes from a row; docs/metrics.md lists them all.
-"""
+"""The metrics by their names, made of what the parts count."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import get_args
 
-try:
-    from prometheus_client.core import (
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        HistogramMetricFamily,
-        InfoMetricFamily,
-        SummaryMetricFamily,
-    )
-    from prometheus_client.metrics_core import Metric
-    from prometheus_client.registry import Collector as BaseCollector
-except ImportError as error:
-    raise ImportError(
-        "stackstore.metrics needs prometheus-client, which is an extra: install stackstore[prometheus]"
-    ) from error
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
 
-from stackstore.config import RunConfig
-from stackstore.errors import InvalidArgumentError
 from stackstore.pools.standing import State
 from stackstore.pools.stats import BackendStats, PoolStats
 from stackstore.stores.queue.stats import Distribution, QueueStats
-
-ANSWER_SECONDS = 2.0
-"""How long a scrape from another thread waits for the event loop."""
-
-
-class Source(Protocol):
-    """What is read; a `Storage` is one."""
-
-    @property
-    def config(self) -> RunConfig:
-        """The run config."""
-
-    def pools(self) -> Mapping[str, PoolStats]:
-        """Each pool, by the first of its backends."""
-
-    def backends(self) -> Sequence[BackendStats]:
-        """Each backend."""
-
-    def queues(self) -> Mapping[str, QueueStats]:
-        """Each write queue, by its store."""
+from stackstore.stores.retention import Retained, RetentionStats
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
+class Moment:
     """Everything that one scrape shows."""
 
     pools: Mapping[str, PoolStats]
     backends: Sequence[BackendStats]
     queues: Mapping[tuple[str, str], QueueStats]
     """By backend and store."""
+    retained: Sequence[Retained]
 
 
-_NOTHING = _Moment({}, (), {})
+NOTHING = Moment({}, (), {}, ())
 
 # (name, help, value), here and below.
 _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolStats], int | None]], ...] = (
@@ -147,81 +111,37 @@ _QUEUE_HISTOGRAMS: tuple[tuple[str, str, Callable[[QueueStats], Distribution]], 
         lambda queue: queue.age_seconds,
     ),
 )
+_RETENTION_GAUGES: tuple[tuple[str, str, Callable[[RetentionStats], float | None]], ...] = (
+    ("age_seconds", "The age at which rows go; none: they stay.", lambda stats: stats.seconds),
+    (
+        "last_sweep_timestamp_seconds",
+        "When this process last came to the end of the old rows.",
+        lambda stats: None if stats.last_sweep is None else stats.last_sweep / 1e6,
+    ),
+)
+_RETENTION_COUNTERS: tuple[tuple[str, str, Callable[[RetentionStats], int]], ...] = (
+    ("deleted_rows", "Rows that went because of their age.", lambda stats: stats.deleted),
+    ("deleted_dead_letters", "Dead letters likewise.", lambda stats: stats.letters),
+    (
+        "sweeps",
+        "How often this process came to the end of the old rows.",
+        lambda stats: stats.sweeps,
+    ),
+    ("failures", "Batches that failed, and are tried again.", lambda stats: stats.failures),
+)
 
 
-class Collector(BaseCollector):
-    """Shows one `Storage` to a registry of prometheus-client; made in the storage's event loop.
-
-    A scrape may come from any thread: it asks the loop, and reads there. A loop that doesn't answer
-    within `ANSWER_SECONDS` is told by `stackstore_up`, and the rest is left out.
-
-    Raises:
-        InvalidArgumentError: no event loop runs here.
-    """
-
-    def __init__(self, storage: Source) -> None:
-        self._storage = storage
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise InvalidArgumentError(
-                "stackstore.metrics.Collector is made in the event loop that uses the storage"
-            ) from None
-
-    def describe(self) -> Iterable[Metric]:
-        """The names alone, for the registry."""
-        return [_up(), *_families(_NOTHING)]
-
-    def collect(self) -> Iterable[Metric]:
-        """Everything, of one moment."""
-        moment = self._ask()
-        up = _up()
-        up.add_metric([], 0 if moment is None else 1)
-        return [up] if moment is None else [up, *_families(moment)]
-
-    def _ask(self) -> _Moment | None:
-        running = None
-        with contextlib.suppress(RuntimeError):
-            running = asyncio.get_running_loop()
-        if running is self._loop or not self._loop.is_running():
-            return self._read()
-        answer: concurrent.futures.Future[_Moment] = concurrent.futures.Future()
-
-        def read() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(self._read())
-                except Exception as error:  # noqa: BLE001 - it is the scrape's
-                    answer.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(read)
-            return answer.result(ANSWER_SECONDS)
-        except (TimeoutError, RuntimeError):
-            # Blocked, or it has just ended.
-            answer.cancel()
-            return None
-
-    def _read(self) -> _Moment:
-        stores = self._storage.config.stores
-        return _Moment(
-            self._storage.pools(),
-            self._storage.backends(),
-            {
-                (stores[store].backend, store): stats
-                for store, stats in self._storage.queues().items()
-            },
-        )
-
-
-def _up() -> GaugeMetricFamily:
+def answered() -> GaugeMetricFamily:
+    """Whether there is more than this."""
     return GaugeMetricFamily("stackstore_up", "Whether the event loop answered the scrape.")
 
 
-def _families(moment: _Moment) -> Iterable[Metric]:
+def families(moment: Moment) -> Iterable[Metric]:
+    """All metrics of a moment; of nothing: their names alone."""
     yield from _of_backends(moment.backends)
     yield from _of_pools(moment.pools)
     yield from _of_queues(moment.queues)
+    yield from _of_retention(moment.retained)
 
 
 def _of_backends(backends: Sequence[BackendStats]) -> Iterable[Metric]:
@@ -302,6 +222,21 @@ def _of_queues(queues: Mapping[tuple[str, str], QueueStats]) -> Iterable[Metric]
             seen = distribution(queue)
             histograms.add_metric(names, _buckets(seen), seen.total)
         yield histograms
+
+
+def _of_retention(retained: Sequence[Retained]) -> Iterable[Metric]:
+    labels = ["backend", "store", "table"]
+    for metric, told, gauge in _RETENTION_GAUGES:
+        gauges = GaugeMetricFamily(f"stackstore_retention_{metric}", told, labels=labels)
+        for one in retained:
+            if (value := gauge(one.stats)) is not None:
+                gauges.add_metric([one.backend, one.store, one.table], value)
+        yield gauges
+    for metric, told, counter in _RETENTION_COUNTERS:
+        counters = CounterMetricFamily(f"stackstore_retention_{metric}", told, labels=labels)
+        for one in retained:
+            counters.add_metric([one.backend, one.store, one.table], counter(one.stats))
+        yield counters
 
 
 def _buckets(seen: Distribution) -> list[tuple[str, float]]:
