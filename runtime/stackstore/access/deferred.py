@@ -35,7 +35,7 @@ MOST_KEYS = 500
 _MOST_KEPT = 1_000
 """Of how many users it is remembered what they may create, and their numbers."""
 
-_MOVES = 3
+MOVES = 3
 """How often to begin again because the database turned out to be another one."""
 
 _number = attrgetter("id")
@@ -54,6 +54,14 @@ class Stamps(NamedTuple):
     of: Mapping[str, Interned]
     number: int
     mark: str
+
+
+def restless(table: str) -> BackendUnavailableError:
+    """After `MOVES` tries: the database turned out to be another one each time."""
+    return BackendUnavailableError(
+        f"table {table!r}: the database changes to another one all the time; nothing was written, "
+        "try again"
+    )
 
 
 class Deferred(AuthorizedOperations):
@@ -182,7 +190,7 @@ class Deferred(AuthorizedOperations):
         Raises:
             BackendUnavailableError: the database can't do it now.
         """
-        for _ in range(_MOVES):
+        for _ in range(MOVES):
             known = self._owners.known
             if self._stamped_by is not known:
                 self._stamped_by, self._stamped = known, {}
@@ -199,10 +207,7 @@ class Deferred(AuthorizedOperations):
                 return Stamps(found, newest.id, newest.mark)
             # Some of them are another database's. Then none of what was kept is worth anything.
             self._stamped_by = None
-        raise BackendUnavailableError(
-            f"table {self._name!r}: the database changes to another one all the time; nothing was "
-            "written, try again"
-        )
+        raise restless(self._name)
 
     def forget(self) -> None:
         """The database turned out to be another one."""

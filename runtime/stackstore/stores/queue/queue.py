@@ -170,8 +170,7 @@ class WriteQueue:
             )
         if self._journal is None:
             if gate.enter(record.size):
-                self._sequence += 1
-                self._add(self._id, self._sequence, record)
+                self._add(self._id, self._number(), record)
             else:
                 await self._door.wait(self._caller(record, None), deadline)
         else:
@@ -254,7 +253,8 @@ class WriteQueue:
     def _add(self, queue: str, sequence: int, record: Record) -> None:
         number = lane_of(record.shard, len(self._lanes))
         order = self._ledger.number(record.user)
-        self._lanes[number].add(Entry(queue, sequence, order, self._loop_here().time(), *record))
+        since = asyncio.get_running_loop().time()
+        self._lanes[number].add(Entry(queue, sequence, order, since, *record))
         self._writers[number].wake()
 
     def _add_journaled(self, record: Record, number: int) -> None:
@@ -265,10 +265,7 @@ class WriteQueue:
         """A record of an earlier process; it was acknowledged, so there is room for it."""
         self._gate.force(record.size)
         self._counters.replayed += 1
-        number = lane_of(record.shard, len(self._lanes))
-        order = self._ledger.number(record.user)
-        since = asyncio.get_running_loop().time()
-        self._lanes[number].add(Entry(queue, sequence, order, since, *record))
+        self._add(queue, sequence, record)
 
     def _enter(self, caller: Caller) -> None:
         """The caller's record has room: from here on it is the queue's, whoever gives up."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from stackstore.access.deferred import Stamps
+from stackstore.access.deferred import MOVES, Stamps, restless
 from stackstore.access.tables import OWNER_ID, OWNER_KEY
 from stackstore.errors import BackendUnavailableError, StoreError
 from stackstore.sql.ordering import OrderBy
@@ -33,9 +33,6 @@ KEEP_SECONDS = 86_400
 
 DELETE_BYTES = 500
 """About what a record takes that deletes."""
-
-_MOVES = 3
-"""How often a write begins again because the database turned out to be another one."""
 
 _NOBODY = Stamps({}, 0, "")
 
@@ -154,7 +151,7 @@ class TableSink:
         rows = self._rows
         owners, columns = rows.columnwise([record.payload for record in records])
         distinct = set(owners)
-        for _ in range(_MOVES):
+        for _ in range(MOVES):
             stamps = await self._stamps(distinct)
             interned = [stamps.of[owner] for owner in owners]
             stamped = [[one.id for one in interned], *columns, [one.key for one in interned]]
@@ -162,9 +159,7 @@ class TableSink:
                 return await self._marked(mark, self._upsert, self._values(stamped), stamps)
             except OtherDatabaseError:
                 self._deferred.forget()
-        raise BackendUnavailableError(
-            f"table {self._name!r}: the database changes to another one all the time; nothing was written"
-        )
+        raise restless(self._name)
 
     async def set_aside(
         self, entry: Entry, reason: str, mark: Mark, *, with_payload: bool = True
