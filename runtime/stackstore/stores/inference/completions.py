@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,6 +29,7 @@ MAX_NAME_BYTES = 1000
 """Most bytes of an id or a model. They are indexed together, which has a bound on both engines."""
 
 _WHAT = "a chat completion"
+_DOCUMENT = (BaseModel, Mapping)
 _MOST = 2**63 - 1
 
 
@@ -55,7 +55,7 @@ def row(completion: Document, input_messages: Sequence[Document], arrived: int) 
     Raises:
         InvalidArgumentError: it can't be stored. The text says why, and holds nothing of its content.
     """
-    if not _is_document(type(completion)):
+    if not isinstance(completion, _DOCUMENT):
         raise InvalidArgumentError(
             f"{_WHAT} is a model or a mapping, not a {type(completion).__name__}"
         )
@@ -80,7 +80,7 @@ def _are_messages(given: object) -> bool:
     return (
         isinstance(given, Sequence)
         and not isinstance(given, str)
-        and all(map(_is_document, set(map(type, given))))
+        and all(isinstance(message, _DOCUMENT) for message in given)
     )
 
 
@@ -89,12 +89,6 @@ def _given(completion: object, name: str) -> Any:
     if isinstance(completion, BaseModel):
         return getattr(completion, name, None)
     return completion.get(name) if isinstance(completion, Mapping) else None
-
-
-# A class is asked once: whether it is a Mapping takes long to see.
-@lru_cache(256)
-def _is_document(kind: type) -> bool:
-    return issubclass(kind, BaseModel | Mapping)
 
 
 def _name(field: str, value: Any) -> str:

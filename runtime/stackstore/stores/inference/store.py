@@ -136,7 +136,7 @@ class InferenceStore:
         record = self._sink.upsert(row(completion, input_messages, self._now()))
         if not self._begin.is_done:
             await self.initialize()
-        await self._queue.put(record, _deadline(self._enqueue_seconds))
+        await self._put(record)
 
     async def list_chat_completions(
         self,

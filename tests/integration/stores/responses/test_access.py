@@ -163,19 +163,23 @@ async def test_one_rule_of_the_responses_table_is_enough(make):
         assert (await store.get_response_object("b"))["input"] == whole
 
 
-@pytest.mark.parametrize("incremental", [True, False])
-async def test_an_ancestor_that_may_not_be_seen_does_not_leak(make, incremental):
-    """Mallory sees bob's responses, and not alice's that bob goes on from."""
+async def behind_one(make):
+    """Alice has a chain `a1`, `a2`; bob may read it, mallory only what is bob's."""
     policy = [
         {"permit": {"actions": ALL}, "when": "user is owner"},
         {"permit": {"actions": ["read"]}, "when": "user in owners teams"},
     ]
     store = make(policy)
     alice = User("alice", {"teams": ["one"]})
-    bob = User("bob", {"teams": ["one", "two"]})
-    mallory = User("mallory", {"teams": ["two"]})
     with acting_as(alice):
         await chain(store, ["a1", "a2"])
+    return store, alice, User("bob", {"teams": ["one", "two"]}), User("mallory", {"teams": ["two"]})
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+async def test_an_ancestor_that_may_not_be_seen_does_not_leak(make, incremental):
+    """Mallory sees bob's responses, and not alice's that bob goes on from."""
+    store, alice, bob, mallory = await behind_one(make)
     with acting_as(bob):
         whole, heard = await chain(store, ["b1", "b2"], previous="a2", incremental=incremental)
         found = await store.get_response_object("b2")
@@ -213,16 +217,7 @@ async def test_an_ancestor_that_may_not_be_seen_does_not_leak(make, incremental)
 
 async def test_a_right_guess_at_what_lies_behind_tells_nothing(make, place):
     """Mallory sees bob's response, not alice's behind it, and hands over what might be their input."""
-    policy = [
-        {"permit": {"actions": ALL}, "when": "user is owner"},
-        {"permit": {"actions": ["read"]}, "when": "user in owners teams"},
-    ]
-    store = make(policy)
-    alice = User("alice", {"teams": ["one"]})
-    bob = User("bob", {"teams": ["one", "two"]})
-    mallory = User("mallory", {"teams": ["two"]})
-    with acting_as(alice):
-        await chain(store, ["a1", "a2"])
+    store, _, bob, mallory = await behind_one(make)
     with acting_as(bob):
         whole, heard = await chain(store, ["b"], previous="a2", incremental=False)
     wrong = [[said("wrong"), *whole[1:]], [told("user", "wrong"), *heard[1:]]]
