@@ -1,7 +1,7 @@
-"""The control plane's programs: found, or built once from their pinned Go modules and kept.
+"""Kubernetes' own programs: found, or built once from their pinned Go modules and kept.
 
-Looked for in this order: `KUBEBUILDER_ASSETS`, the cache, a build with the Go on PATH, a build with
-the Go of the PyPI wheel in `requirements/go.txt`.
+Looked for in this order: `KUBEBUILDER_ASSETS` (the control plane's), the cache, a build with the Go on
+PATH, a build with the Go of the PyPI wheel in `requirements/go.txt`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,42 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-MODULE = Path(__file__).resolve().parent
-ROOT = MODULE.parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 GO_MINIMUM = (1, 26)
 
-PACKAGES = {
-    "etcd": "go.etcd.io/etcd/server/v3",
-    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
-    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-}
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Programs that are pinned together by the go.mod of a directory: name to Go package."""
+
+    directory: Path
+    packages: Mapping[str, str]
+
+
+CONTROL_PLANE = Module(
+    HERE,
+    {
+        "etcd": "go.etcd.io/etcd/server/v3",
+        "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+        "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+        "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    },
+)
+# Beside the control plane's, not in it: whoever needs no node builds and caches as if there were none.
+NODE = Module(
+    HERE / "node",
+    {
+        "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+        "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    },
+)
+MODULES = (CONTROL_PLANE, NODE)
+PACKAGES = {name: package for module in MODULES for name, package in module.packages.items()}
 KUBERNETES_VERSION = "v1.37.2"
 FLAGS = [
     "-trimpath",
@@ -49,21 +72,36 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stackstore"
 
 
-def find(names: Sequence[str] = tuple(PACKAGES)) -> dict[str, Path]:
+def find(names: Sequence[str] = tuple(CONTROL_PLANE.packages)) -> dict[str, Path]:
     """Where these programs are, building what is missing.
 
     Raises:
         ToolsError: one can't be had.
     """
+    found: dict[str, Path] = {}
+    for module in MODULES:
+        wanted = [name for name in names if name in module.packages]
+        if module is CONTROL_PLANE:
+            found |= _assets(wanted)
+        found |= _cached(module, [name for name in wanted if name not in found])
+    return found
+
+
+def _assets(names: Sequence[str]) -> dict[str, Path]:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if assets:
-        found = {name: Path(assets) / name for name in names}
-        missing = [name for name, path in found.items() if not os.access(path, os.X_OK)]
-        if not missing:
-            return found
-        if set(missing) - {"kube-controller-manager"}:
-            _say(f"KUBEBUILDER_ASSETS lacks {', '.join(missing)}; using the cache")
-    directory = cache_home() / "tools" / _key()
+    if not assets:
+        return {}
+    found = {name: Path(assets) / name for name in names}
+    missing = [name for name, path in found.items() if not os.access(path, os.X_OK)]
+    if not missing:
+        return found
+    if set(missing) - {"kube-controller-manager"}:
+        _say(f"KUBEBUILDER_ASSETS lacks {', '.join(missing)}; using the cache")
+    return {}
+
+
+def _cached(module: Module, names: Sequence[str]) -> dict[str, Path]:
+    directory = cache_home() / "tools" / _key(module)
     found = {name: directory / name for name in names}
     if all(path.exists() for path in found.values()):
         return found
@@ -76,14 +114,14 @@ def find(names: Sequence[str] = tuple(PACKAGES)) -> dict[str, Path]:
             go = _go()
             _say(f"building {', '.join(missing)} from Go modules: once, a few minutes each")
             for name in missing:
-                _build(go, name, found[name])
+                _build(go, module, name, found[name])
     return found
 
 
-def _key() -> str:
+def _key(module: Module) -> str:
     digest = hashlib.sha256()
     for file in ("go.mod", "go.sum"):
-        digest.update((MODULE / file).read_bytes())
+        digest.update((module.directory / file).read_bytes())
     digest.update("\0".join(FLAGS).encode())
     return digest.hexdigest()[:16]
 
@@ -145,13 +183,13 @@ def _go_from_wheel() -> Path:
     return go
 
 
-def _build(go: Path, name: str, target: Path) -> None:
+def _build(go: Path, module: Module, name: str, target: Path) -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         fresh = Path(scratch) / name
-        command = [go, "build", *FLAGS, "-o", fresh, PACKAGES[name]]
+        command = [go, "build", *FLAGS, "-o", fresh, module.packages[name]]
         with _Ticker(name), tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(command, cwd=MODULE, env=_environment(), check=False,
+            done = subprocess.run(command, cwd=module.directory, env=_environment(), check=False,
                                   stdout=output, stderr=output)  # fmt: skip
             output.seek(0)
             tail = output.read()[-2000:]
