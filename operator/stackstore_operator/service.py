@@ -22,6 +22,7 @@ from stackstore_operator.kube.watch import watch
 from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.queue import Queue
 from stackstore_operator.reconcile.reconciler import Look, Reconciler
+from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,16 @@ _PAUSE_SECONDS = 2.0
 T = TypeVar("T")
 
 
-async def serve(kubeconfig: Path | None, namespace: str, lease_seconds: float) -> None:
+async def serve(
+    kubeconfig: Path | None, namespace: str, lease_seconds: float, waits: Waits | None = None
+) -> None:
     """Run until SIGTERM or SIGINT.
 
     Args:
         kubeconfig: how to reach the API server; None: as the pod's service account.
         namespace: where the operator's own Secret and Lease are kept.
         lease_seconds: how long a silent leader is waited for; 0: there is no other one.
+        waits: how long to wait for what, when not as usual.
 
     Raises:
         ApiError: the API server refuses what the operator can't do without.
@@ -50,7 +54,7 @@ async def serve(kubeconfig: Path | None, namespace: str, lease_seconds: float) -
     # First of all: as the first process of a container it would not end by a signal otherwise.
     _listen(told)
     stop = asyncio.create_task(told.wait())
-    work = asyncio.create_task(_work(kubeconfig, namespace, lease_seconds, told))
+    work = asyncio.create_task(_work(kubeconfig, namespace, lease_seconds, told, waits))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -70,13 +74,17 @@ def _listen(told: asyncio.Event) -> None:
 
 
 async def _work(
-    kubeconfig: Path | None, namespace: str, lease_seconds: float, told: asyncio.Event
+    kubeconfig: Path | None,
+    namespace: str,
+    lease_seconds: float,
+    told: asyncio.Event,
+    waits: Waits | None,
 ) -> None:
     client = await Client.connect(kubeconfig)
     try:
         key = await _patiently(lambda: revisionkey.load(client, namespace))
         cache = Cache()
-        queue: Queue[Look] = Queue(Reconciler(client, cache, key).look)
+        queue: Queue[Look] = Queue(Reconciler(client, cache, key, waits).look)
         changes = Changes(cache, queue.add)
         # Before anything is looked at: a binding whose backend wasn't heard of yet would for a moment
         # be told that it is missing.

@@ -208,8 +208,10 @@ class OperatorProcess:
         user: str | None = None,
         server: str | None = None,
         lease_seconds: float = 3,
+        module: str = "stackstore_operator.main",
     ) -> None:
         self.plane = plane
+        self._module = module
         self.user = user or operator_user(plane)
         self._lease_seconds = lease_seconds
         self.log_path = directory / f"operator-{secrets.token_hex(4)}.log"
@@ -225,7 +227,7 @@ class OperatorProcess:
         self._before = len(self.log())
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-X", "dev", "-m", "stackstore_operator.main", "run",
+                [sys.executable, "-W", "error", "-X", "dev", "-m", self._module, "run",
                  "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE,
                  "--lease-seconds", str(self._lease_seconds)],
                 stdout=log, stderr=log, preexec_fn=die_with_parent,

@@ -123,4 +123,9 @@ class Reason(enum.StrEnum):
         "An object of the output's name exists and is not Stackstore's; it is left alone.",
     )
     APPLY_FAILED = "ApplyFailed", "The API server refused or failed a write; it is tried again."
+    FIELD_CONTESTED = (
+        "FieldContested",
+        "Somebody else keeps changing what Stackstore renders. It was put back 3 times within 5 minutes "
+        "and is now tried once in 10; the message names who, and what of it.",
+    )
     WAITING = "Waiting", "Something before it has to be settled first."

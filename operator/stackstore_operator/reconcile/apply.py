@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stackstore_operator.kube.client import Client, Object
+from stackstore_operator.reconcile.contest import Contests, Place, fingerprint, rivals
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import (
     MANAGED_BY,
     OPERATOR,
+    OUR_MANAGERS,
     STACK_LABEL,
     config_map_name,
     is_ours,
@@ -23,39 +26,113 @@ from stackstore_operator.render.model import CONFIG_KEY
 logger = logging.getLogger(__name__)
 
 
-async def apply_outputs(client: Client, inputs: StackInputs, plan: Plan) -> None:
+async def apply_outputs(
+    client: Client, inputs: StackInputs, plan: Plan, contests: Contests
+) -> list[Contested]:
     """Make the stack's Secret and ConfigMap as planned.
 
     Keys are in the Secret before the ConfigMap that uses them, and leave it after: a pod that
     starts in between finds what its config names.
 
+    Returns:
+        What was left as it is, because somebody else keeps changing it.
+
     Raises:
         ApiError: a write failed; everything written so far is consistent.
     """
-    config = None
+    config = secret = None
     text = plan.config if plan.config is not None else _held(inputs)
     if text is not None:
-        name = config_map_name(inputs.stack)
-        config = _desired("ConfigMap", name, inputs, {CONFIG_KEY: text})
-    config_differs = config is not None and _differs(config, inputs.config_map)
-    live = inputs.secret
+        config = _desired("ConfigMap", config_map_name(inputs.stack), inputs, {CONFIG_KEY: text})
     if plan.secret is not None:
         data = {key: base64.b64encode(value).decode() for key, value in plan.secret.items()}
-        wanted = _desired("Secret", secret_name(inputs.stack), inputs, data)
+        secret = _desired("Secret", secret_name(inputs.stack), inputs, data)
+    lives = ((config, inputs.config_map), (secret, inputs.secret))
+    outputs = [
+        _Output(wanted, live, _wish(wanted, plan)) for wanted, live in lives if wanted is not None
+    ]
+    writable = [output.wanted["kind"] for output in outputs if output.is_to_be_written(contests)]
+    await _write(
+        client,
+        inputs,
+        config if "ConfigMap" in writable else None,
+        secret if "Secret" in writable else None,
+    )
+    for output in outputs:
+        if output.wanted["kind"] in writable:
+            contests.wrote(output.place, output.wish)
+    return [
+        Contested(output.wanted["kind"], output.place.name, output.words(contests), again_in)
+        for output in outputs
+        if (again_in := contests.again_in(output.place)) is not None
+    ]
+
+
+async def _write(
+    client: Client, inputs: StackInputs, config: Object | None, secret: Object | None
+) -> None:
+    """Write what is not None and not as wanted."""
+    live = inputs.secret
+    if secret is not None:
+        data = secret["data"]
         leaving = {
-            key: value for key, value in _ours(live).items() if config_differs and key not in data
+            key: value
+            for key, value in _ours(live).items()
+            if config is not None and key not in data
         }
         if leaving:
-            between = {**wanted, "data": {**leaving, **data}}
-            live = await _put(client, between, live)
-        if config is not None and config_differs:
-            if live is None or _differs(wanted, live):
-                live = await _put(client, {**wanted, "data": {**leaving, **data}}, live)
-            await _put(client, config, inputs.config_map)
-        if _differs(wanted, live) or _superfluous(wanted, live):
-            await _put(client, wanted, live)
-    elif config is not None and config_differs:
+            live = await _put(client, {**secret, "data": {**leaving, **data}}, live)
+        elif config is not None and _differs(secret, live):
+            live = await _put(client, secret, live)
+    if config is not None:
         await _put(client, config, inputs.config_map)
+    if secret is not None and (_differs(secret, live) or _superfluous(secret, live)):
+        await _put(client, secret, live)
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """An output that somebody else keeps changing.
+
+    Attributes:
+        words: who, and what of it.
+        again_in: seconds until it is to be looked at again.
+    """
+
+    kind: str
+    name: str
+    words: str
+    again_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What an object should be, and what it is."""
+
+    wanted: Object
+    live: Mapping[str, Any] | None
+    wish: str
+
+    @property
+    def place(self) -> Place:
+        metadata = self.wanted["metadata"]
+        return Place(self.wanted["kind"], metadata["namespace"], metadata["name"])
+
+    def is_to_be_written(self, contests: Contests) -> bool:
+        """Whether it is not as it should be, and may be put right."""
+        if _differs(self.wanted, self.live) or _superfluous(self.wanted, self.live):
+            return contests.may_write(self.place, self.wish)
+        contests.agrees(self.place)
+        return False
+
+    def words(self, contests: Contests) -> str:
+        return contests.words(self.place, rivals(self.live, self.wanted, OUR_MANAGERS))
+
+
+def _wish(wanted: Object, plan: Plan) -> str:
+    """Tells one wish from another; a run config that stays as it is found is no wish of its text."""
+    held = wanted["kind"] == "ConfigMap" and plan.config is None
+    return fingerprint({**wanted, "data": {}} if held else wanted)
 
 
 def _held(inputs: StackInputs) -> str | None:

@@ -13,13 +13,17 @@ from stackstore_operator.reconcile.plan import Plan, announcements
 _REASONS = {str(reason): reason for reason in Reason}
 
 
-def after_failure(inputs: StackInputs, decided: Plan, message: str) -> Plan:
+def after_failure(
+    inputs: StackInputs, decided: Plan, message: str, reason: Reason = Reason.APPLY_FAILED
+) -> Plan:
     """The same plan, whose bindings say that a write failed instead of that all is written.
 
     Args:
         inputs: what was planned from.
         decided: the plan.
-        message: what the API server answered; it speaks of objects and fields, not of contents.
+        message: what the API server answered, or who else writes; it speaks of objects and fields,
+            not of contents.
+        reason: the reason to give.
     """
     statuses = {}
     for binding in inputs.bindings:
@@ -30,7 +34,7 @@ def after_failure(inputs: StackInputs, decided: Plan, message: str) -> Plan:
             if c.type != "Ready"
         ]
         said = [
-            Said("Rendered", "False", Reason.APPLY_FAILED, message)
+            Said("Rendered", "False", reason, message)
             if (one.type, one.status) == ("Rendered", "True")
             else one
             for one in said

@@ -12,6 +12,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 STACK_LABEL = "stackstore.dev/stack"
 OPERATOR = FIELD_MANAGER
 """What `MANAGED_BY` says on our objects."""
+OUR_MANAGERS = (FIELD_MANAGER, "stackstore-operator-rollout")
+"""The field managers that are us."""
 
 
 def config_map_name(stack: str) -> str:

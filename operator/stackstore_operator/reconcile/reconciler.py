@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
+from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
@@ -19,6 +20,7 @@ from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.conditions import turned
+from stackstore_operator.reconcile.contest import Contests, Place, fingerprint
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
 from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
@@ -26,8 +28,11 @@ from stackstore_operator.reconcile.invalid import binding_status
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 from stackstore_operator.reconcile.plan import Announcement, Plan, plan
 from stackstore_operator.reconcile.sources import Source
+from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
+
+Status = StorageBackendStatus | StoreBindingStatus
 
 reconcile_id: ContextVar[str] = ContextVar("reconcile_id", default="")
 """Set while something is looked at, so that its log lines can be found together."""
@@ -45,12 +50,22 @@ class Look(NamedTuple):
 
 
 class Reconciler:
-    """Turns looks into writes."""
+    """Turns looks into writes.
 
-    def __init__(self, client: Client, cache: Cache, key: bytes) -> None:
+    Args:
+        client: the way to the API server.
+        cache: what is known of our own kinds.
+        key: what revisions are computed with.
+        waits: how long to wait for what.
+    """
+
+    def __init__(
+        self, client: Client, cache: Cache, key: bytes, waits: Waits | None = None
+    ) -> None:
         self._client = client
         self._cache = cache
         self._key = key
+        self._contests = Contests((waits or Waits()).contests)
 
     async def look(self, look: Look) -> float | None:
         """Look once; returns in how many seconds to look again."""
@@ -66,28 +81,56 @@ class Reconciler:
             await self._say_unreadable("StoreBinding", found, said)
         bindings = self._cache.bindings_of(look.namespace, look.name)
         if not bindings and not unreadable:
+            self._contests.forget(
+                Place("Secret", look.namespace, secret_name(look.name)),
+                Place("ConfigMap", look.namespace, config_map_name(look.name)),
+            )
             return None
         inputs = await self._read(look, bindings, unreadable)
         decided = plan(inputs)
         try:
-            await apply_outputs(self._client, inputs, decided)
+            contested = await apply_outputs(self._client, inputs, decided, self._contests)
         except ApiError as error:
             await self._say(bindings, after_failure(inputs, decided, str(error)))
             raise
-        await self._say(bindings, decided)
-        if decided.again_at is None:
-            return None
-        return max(1.0, decided.again_at - inputs.now)
+        if contested:
+            words = "; ".join(f"{c.kind} '{c.name}': {c.words}" for c in contested)
+            told = f"{words}. It is put back now and then; make the other leave it alone"
+            decided = after_failure(inputs, decided, told, Reason.FIELD_CONTESTED)
+        agains = [c.again_in for c in contested]
+        agains += await self._say(bindings, decided)
+        if decided.again_at is not None:
+            agains.append(max(1.0, decided.again_at - inputs.now))
+        return min(agains, default=None)
 
-    async def _say(self, bindings: Iterable[StoreBinding], decided: Plan) -> None:
-        """Write statuses and post events; only what differs."""
+    async def _say(self, bindings: Iterable[StoreBinding], decided: Plan) -> list[float]:
+        """Write statuses and post events; only what differs.
+
+        Returns:
+            In how many seconds to look again at statuses that somebody else keeps changing.
+        """
         by_name = {binding.metadata.name: binding for binding in bindings}
+        agains = []
         for name, status in decided.statuses.items():
-            if status != by_name[name].status:
+            about = by_name[name].metadata
+            place = Place("StoreBinding", about.namespace, about.name)
+            if self._may_say(place, status, by_name[name].status):
                 await self._write_binding(by_name[name], status)
-        for announcement in decided.announcements:
-            about = by_name[announcement.name].metadata
-            await post(self._client, "StoreBinding", about, announcement)
+                self._contests.wrote(place, _wish(status))
+                for announcement in decided.announcements:
+                    if announcement.name == name:
+                        await post(self._client, "StoreBinding", about, announcement)
+            again_in = self._contests.again_in(place)
+            if again_in is not None:
+                agains.append(again_in)
+        return agains
+
+    def _may_say(self, place: Place, status: Status, there: object) -> bool:
+        """Whether a status is to be written: what is there is otherwise, and not contested."""
+        if there in (status, status.model_dump(by_alias=True)):
+            self._contests.agrees(place)
+            return False
+        return self._contests.may_write(place, _wish(status))
 
     async def _backend(self, look: Look) -> float | None:
         key = (look.namespace, look.name)
@@ -110,13 +153,15 @@ class Reconciler:
             key=self._key,
         )
         status = backend_status(inputs, int(time.time()))
-        if status != backend.status:
+        place = Place("StorageBackend", *key)
+        if self._may_say(place, status, backend.status):
             await self._write_backend(backend, status)
-        ready = status.conditions[0]
-        if turned(backend.status.conditions, ready):
-            told = Announcement(look.name, ready.status != "True", ready.reason, ready.message)
-            await post(self._client, "StorageBackend", backend.metadata, told)
-        return None
+            self._contests.wrote(place, _wish(status))
+            ready = status.conditions[0]
+            if turned(backend.status.conditions, ready):
+                told = Announcement(look.name, ready.status != "True", ready.reason, ready.message)
+                await post(self._client, "StorageBackend", backend.metadata, told)
+        return self._contests.again_in(place)
 
     async def _read(
         self, look: Look, bindings: tuple[StoreBinding, ...], unreadable: Iterable[Unreadable]
@@ -184,12 +229,12 @@ class Reconciler:
             if obj is not None:
                 config_maps[key] = obj.get("data") or {}
 
-    async def _say_unreadable(
-        self, kind: str, found: Unreadable, status: StorageBackendStatus | StoreBindingStatus
-    ) -> None:
-        if status.model_dump(by_alias=True) != found.obj.get("status"):
-            about = ObjectMeta.model_validate(found.obj["metadata"])
+    async def _say_unreadable(self, kind: str, found: Unreadable, status: Status) -> None:
+        about = ObjectMeta.model_validate(found.obj["metadata"])
+        place = Place(kind, about.namespace, about.name)
+        if self._may_say(place, status, found.obj.get("status")):
             await self._apply_status(kind, about, status)
+            self._contests.wrote(place, _wish(status))
 
     async def _write_binding(self, binding: StoreBinding, status: StoreBindingStatus) -> None:
         obj = await self._apply_status("StoreBinding", binding.metadata, status)
@@ -203,7 +248,7 @@ class Reconciler:
         self,
         kind: str,
         about: ObjectMeta,
-        status: StorageBackendStatus | StoreBindingStatus,
+        status: Status,
     ) -> dict[str, Any]:
         return await self._client.apply(
             {
@@ -219,3 +264,11 @@ class Reconciler:
             },
             subresource="status",
         )
+
+
+def _wish(status: Status) -> str:
+    """A fingerprint of what is said, whenever it turned."""
+    said = status.model_dump(by_alias=True)
+    for condition in said["conditions"]:
+        del condition["lastTransitionTime"]
+    return fingerprint(said)
