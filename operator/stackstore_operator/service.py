@@ -15,7 +15,7 @@ import kopf
 
 from stackstore_operator.handlers import kinds
 from stackstore_operator.handlers.changes import Changes
-from stackstore_operator.kube import revisionkey
+from stackstore_operator.kube import revisionkey, workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.lease import Elector, Timing
 from stackstore_operator.kube.watch import watch
@@ -106,6 +106,7 @@ async def _work(
             act() if not lease_seconds else _lead(client, namespace, lease_seconds, act),
             watch(client, "Secret", None, changes.referent),
             watch(client, "ConfigMap", None, changes.referent),
+            *workloads.watches(client, changes.workload),
             _relist(client, changes),
         )
     finally:

@@ -17,6 +17,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.operator import (
     DEFAULTS,
     OWN_NAMESPACE,
+    UNKNOWN_KIND,
     Api,
     OperatorProcess,
     binding,
@@ -103,7 +104,7 @@ def test_at_rest_it_writes_nothing(api, operator):
     stacks(api, 5)
     # One that waits for something, and one that is refused, must be as quiet.
     api.apply(binding("waits", "waits", [sql("inference", backend="gone")]))
-    api.apply(binding("refused", "refused", [sql("inference")], consumers=[{"name": "x"}]))
+    api.apply(binding("refused", "refused", [sql("inference")], consumers=[UNKNOWN_KIND]))
     operator.start().wait_until_up()
     api.ready(*(f"b{n:03}" for n in range(5)))
     api.wait("StoreBinding", "waits", "Ready", "Unknown", "NotFoundOrNotAllowed")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.operator import (
     DEFAULTS,
+    UNKNOWN_KIND,
     Api,
     OperatorProcess,
     binding,
@@ -150,7 +151,7 @@ def test_a_previous_login_leaves_the_secret_when_its_grace_is_over(api):
          "BackendsResolved", "FamilyMismatch"),
         ({"stores": [sql("inference", place="t"), sql("conversations", place="t")]},
          "Rendered", "TableCollision"),
-        ({"consumers": [{"name": "x"}]}, "Accepted", "NotYetSupported"),
+        ({"consumers": [UNKNOWN_KIND]}, "Accepted", "NotYetSupported"),
         ({"stores": [sql("inference", backend="gone")]}, "BackendsResolved", "NotFoundOrNotAllowed"),
         ({"defaults": None}, "Rendered", "StoreMissing"),
     ],

@@ -30,6 +30,12 @@ _PLACES = {
     "ConfigMap": "api/v1/namespaces/{}/configmaps",
     "Event": "api/v1/namespaces/{}/events",
     "Lease": "apis/coordination.k8s.io/v1/namespaces/{}/leases",
+    "Deployment": "apis/apps/v1/namespaces/{}/deployments",
+    "StatefulSet": "apis/apps/v1/namespaces/{}/statefulsets",
+    "DaemonSet": "apis/apps/v1/namespaces/{}/daemonsets",
+    "HorizontalPodAutoscaler": "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
+    "OGXServer": "apis/ogx.io/v1beta1/namespaces/{}/ogxservers",
+    "LlamaStackDistribution": "apis/llamastack.io/v1alpha1/namespaces/{}/llamastackdistributions",
     "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{}/storagebackends",
     "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{}/storebindings",
 }
@@ -303,6 +309,8 @@ def sql(store: str, backend: str = "sql-default", place: str | None = None) -> d
 
 
 DEFAULTS = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-default"}}
+UNKNOWN_KIND = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "x"}
+"""A consumer that no release can serve: what it asks for is refused by name."""
 
 
 def binding(

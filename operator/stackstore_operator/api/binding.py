@@ -30,6 +30,14 @@ JOURNALED = ("inference",)
 """The one that answers before the database has the row."""
 RETAINED_FIELDS = (("responses", "persistence.responses"),)
 """Fields of providers, (api, field), that are such a store."""
+CONSUMER_KINDS = {
+    "Deployment": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "OGXServer": "ogx.io/v1beta1",
+    "LlamaStackDistribution": "llamastack.io/v1alpha1",
+}
+"""The kinds of workloads that the operator knows, and the version of each that it reads."""
 
 
 def _config(*pairs: tuple[str, str]) -> ConfigDict:
@@ -284,9 +292,14 @@ class Consumer(Part):
     ] = "apps/v1"
     kind: Annotated[
         str,
-        Field(min_length=1, max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$", description="Its kind."),
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[A-Z][A-Za-z0-9]*$",
+            description="Deployment, StatefulSet, DaemonSet, OGXServer or LlamaStackDistribution.",
+        ),
     ] = "Deployment"
-    name: Annotated[ObjectName, Field(description="Its name.")]
+    name: Annotated[ObjectName, Field(description="Its name, in the binding's own namespace.")]
     workers: Annotated[int, Field(ge=1, le=1_000, description="Server processes in each pod.")] = 1
 
 

@@ -84,6 +84,15 @@ class Reason(enum.StrEnum):
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",
     )
+    CONSUMER_NOT_FOUND = (
+        "ConsumerNotFound",
+        "A workload that `spec.consumers` names does not exist (yet). Nothing waits for it but what "
+        "has to know its size.",
+    )
+    CONSUMERS_NOT_READABLE = (
+        "ConsumersNotReadable",
+        "The operator may not read a workload that `spec.consumers` names.",
+    )
     FAMILY_MISMATCH = (
         "FamilyMismatch",
         "A kv store refers to a sql backend, or the other way round.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from stackstore_operator.api.backend import StorageBackend, Verification
 from stackstore_operator.api.binding import (
+    CONSUMER_KINDS,
     JOURNALED,
     RETAINED,
     RETAINED_FIELDS,
@@ -35,8 +36,13 @@ def _of_backend(backend: StorageBackend) -> Iterator[str]:
 
 def _of_binding(binding: StoreBinding) -> Iterator[str]:
     spec = binding.spec
-    if spec.consumers:
-        yield "`spec.consumers`"
+    for consumer in spec.consumers:
+        if CONSUMER_KINDS.get(consumer.kind) != consumer.api_version:
+            known = ", ".join(f"{kind} ({version})" for kind, version in CONSUMER_KINDS.items())
+            yield (
+                f"`spec.consumers[{consumer.kind}/{consumer.name}]` of {consumer.api_version}, where "
+                f"only {known} are known"
+            )
     if spec.rollout is not None and spec.rollout.strategy == "Restart":
         yield "`spec.rollout.strategy: Restart`"
     for store in spec.stores:

@@ -92,6 +92,11 @@ class Changes:
         for stack in list(self._cache.stacks_touching(kind, (namespace, name))):
             self._look(Look("stack", *stack))
 
+    def workload(self, kind: str, namespace: str, name: str) -> None:
+        """A workload that may run a stack's server, or an autoscaler, came, changed or went."""
+        for stack in self._cache.stacks_run_by(kind, (namespace, name)):
+            self._look(Look("stack", *stack))
+
     def everything(self) -> None:
         """Look at all that is known."""
         for backend in self._cache.keys()["StorageBackend"]:

@@ -35,6 +35,16 @@ RESOURCES = {
     "ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
     "Event": "api/v1/namespaces/{namespace}/events",
     "Lease": "apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
+    "Deployment": "apis/apps/v1/namespaces/{namespace}/deployments",
+    "StatefulSet": "apis/apps/v1/namespaces/{namespace}/statefulsets",
+    "DaemonSet": "apis/apps/v1/namespaces/{namespace}/daemonsets",
+    "OGXServer": "apis/ogx.io/v1beta1/namespaces/{namespace}/ogxservers",
+    "LlamaStackDistribution": (
+        "apis/llamastack.io/v1alpha1/namespaces/{namespace}/llamastackdistributions"
+    ),
+    "HorizontalPodAutoscaler": (
+        "apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+    ),
 }
 
 
@@ -111,9 +121,9 @@ class Client:
                 return None
             raise
 
-    async def list(self, kind: str) -> Sequence[Object]:
-        """All objects of a kind, of all namespaces, whole."""
-        items, _ = await self._list(kind, None, "application/json")
+    async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
+        """All objects of a kind, whole; of all namespaces, or of one."""
+        items, _ = await self._list(kind, namespace, "application/json")
         return items
 
     async def create(self, obj: Mapping[str, Any]) -> Object | None:
@@ -358,7 +368,7 @@ def _slim(item: Object) -> Object:
     metadata = item["metadata"]
     return {
         key: metadata[key]
-        for key in ("name", "namespace", "uid", "resourceVersion", "labels")
+        for key in ("name", "namespace", "uid", "resourceVersion", "generation", "labels")
         if key in metadata
     }
 

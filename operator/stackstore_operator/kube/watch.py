@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from stackstore_operator.kube.client import ApiError, Client
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 300
+ABSENT_SECONDS = 30.0
+"""How long until a kind that the API server doesn't serve is asked for again."""
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 async def watch(
-    client: Client, kind: str, namespace: str | None, changed: Callable[[str, str, str], None]
+    client: Client,
+    kind: str,
+    namespace: str | None,
+    changed: Callable[[str, str, str], None],
+    *,
+    spec_only: bool = False,
+    optional: bool = False,
 ) -> None:
     """Call `changed(kind, namespace, name)` for each object now and each one that changes; for ever.
 
     A watch that ends is taken up where it was. When that is too long ago everything is listed
     again, and what vanished meanwhile is told as changed too.
+
+    Args:
+        client: whom to ask.
+        kind: of which kind.
+        namespace: where; None: everywhere.
+        changed: what to call.
+        spec_only: a change of the status alone is none, where the API server counts generations.
+        optional: the API server may not serve this kind (yet), which is quietly waited for.
     """
     known: dict[tuple[str, str], str] = {}
     since = ""
     failures = 0
+
+    def mark(item: Mapping[str, Any]) -> str:
+        counted = item.get("generation") if spec_only else None
+        return f"generation {counted}" if counted else str(item["resourceVersion"])
+
     while True:
         try:
             if not since:
                 items, since = await client.list_metadata(kind, namespace)
-                listed = {(i["namespace"], i["name"]): i["resourceVersion"] for i in items}
+                listed = {(i["namespace"], i["name"]): mark(i) for i in items}
                 for key in known.keys() - listed.keys():
                     changed(kind, *key)
                 for key, version in listed.items():
@@ -46,12 +68,21 @@ async def watch(
                 key = (item["namespace"], item["name"])
                 if what == "DELETED":
                     known.pop(key, None)
+                elif known.get(key) == mark(item):
+                    continue
                 else:
-                    known[key] = since
+                    known[key] = mark(item)
                 changed(kind, *key)
         except ApiError as error:
             if error.status == 410:
                 since = ""
+                continue
+            if error.status == 404 and optional:
+                # Its CRD is not there, or went: with it all objects have gone.
+                for gone in known:
+                    changed(kind, *gone)
+                known, since, failures = {}, "", 0
+                await asyncio.sleep(ABSENT_SECONDS)
                 continue
             logger.warning("watching %s: %s", kind, error)
         except (OSError, TimeoutError, ValueError) as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.kube.workloads import MADE_INTO_DEPLOYMENTS
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
+
+At = TypeVar("At")
 
 
 class Unreadable(NamedTuple):
@@ -31,6 +34,8 @@ class Cache:
         self.unreadable_backends: dict[Key, Unreadable] = {}
         self._unreadable_bindings: dict[Key, tuple[str, Unreadable]] = {}
         self._in_force: dict[Key, set[Key]] = {}
+        self._consumers: dict[tuple[str, Key], set[Key]] = {}
+        self._consuming: dict[str, set[Key]] = {}
 
     # -- changes
 
@@ -63,6 +68,9 @@ class Cache:
         self._stacks.setdefault((key[0], binding.spec.stack), set()).add(key)
         for backend in self.backends_of(binding):
             self._users.setdefault(backend, set()).add(key)
+        for consumer in _consumers(binding):
+            self._consumers.setdefault(consumer, set()).add(key)
+            self._consuming.setdefault(key[0], set()).add(key)
         return True
 
     def put_unreadable_binding(self, key: Key, stack: str, found: Unreadable) -> None:
@@ -85,6 +93,10 @@ class Cache:
         _discard(self._stacks, (key[0], old.spec.stack), key)
         for backend in self.backends_of(old):
             _discard(self._users, backend, key)
+        for consumer in _consumers(old):
+            _discard(self._consumers, consumer, key)
+        if old.spec.consumers:
+            _discard(self._consuming, key[0], key)
 
     def note_in_force(self, stack: Key, backends: set[Key]) -> None:
         """A stack's Secret holds the logins of these backends, whoever refers to them by now."""
@@ -169,12 +181,31 @@ class Cache:
             ):
                 yield namespace, stack
 
+    def stacks_run_by(self, kind: str, key: Key) -> set[Key]:
+        """The stacks whose server a workload runs, or may scale: an autoscaler any of its namespace."""
+        if kind == "HorizontalPodAutoscaler":
+            bindings = self._consuming.get(key[0], set())
+        else:
+            bindings = self._consumers.get((kind, key), set())
+        return {(key[0], self.bindings[binding].spec.stack) for binding in bindings}
+
+
+def _consumers(binding: StoreBinding) -> set[tuple[str, Key]]:
+    """The workloads that a binding names, and the Deployments that other operators make of them."""
+    namespace = binding.metadata.namespace
+    found = {(c.kind, (namespace, c.name)) for c in binding.spec.consumers}
+    return found | {
+        ("Deployment", (namespace, c.name))
+        for c in binding.spec.consumers
+        if c.kind in MADE_INTO_DEPLOYMENTS
+    }
+
 
 def _key(obj: StorageBackend | StoreBinding) -> Key:
     return obj.metadata.namespace, obj.metadata.name
 
 
-def _discard(index: dict[Key, set[Key]], at: Key, key: Key) -> None:
+def _discard(index: dict[At, set[Key]], at: At, key: Key) -> None:
     index[at].discard(key)
     if not index[at]:
         del index[at]

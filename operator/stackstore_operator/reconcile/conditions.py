@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from stackstore_operator.api.conditions import Condition, Reason, Status
 
 _MAX_MESSAGE = 2_000
+INFORMATIVE = ("Adopted", "ConsumersResolved")
+"""Conditions of a binding that never lower Ready."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Any
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.api.part import ObjectMeta
+from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
+from stackstore_operator.kube.workloads import Workloads
 
 Key = tuple[str, str]
 """(namespace, name)"""
@@ -27,6 +29,7 @@ class StackInputs:
         key: what revisions are computed with.
         now: epoch seconds.
         unreadable: bindings of the stack that can't be read; while there are any, only logins follow.
+        workloads: what was read of those that its bindings name in `spec.consumers`.
     """
 
     namespace: str
@@ -40,6 +43,7 @@ class StackInputs:
     key: bytes = field(repr=False)
     now: int = 0
     unreadable: tuple[ObjectMeta, ...] = ()
+    workloads: Workloads = NO_WORKLOADS
 
 
 @dataclass(frozen=True)

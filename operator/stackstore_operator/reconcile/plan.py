@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from stackstore.credentials.snapshot import Snapshot
 from stackstore_operator.api.binding import StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
-from stackstore_operator.reconcile import conditions, continuity, moves
+from stackstore_operator.reconcile import conditions, consumers, continuity, moves
 from stackstore_operator.reconcile.composition import Composition, compose, run_config_name
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.continuity import Before
@@ -232,6 +232,9 @@ def _statuses(
             mine = _waiting("the binding is not accepted, or its backends are not resolved")
         parts = [accepted, resolved, mine]
         said = [conditions.summary(parts), *parts, conditions.not_yet("Adopted")]
+        # These lower nothing: pods may come later than what they run on.
+        told = consumers.said(binding, inputs.workloads)
+        said += [told] if told is not None else []
         statuses[name] = StoreBindingStatus(
             observed_generation=generation,
             conditions=conditions.timed(said, binding.status.conditions, generation, inputs.now),

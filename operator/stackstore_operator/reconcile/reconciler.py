@@ -13,9 +13,10 @@ from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.part import ObjectMeta
+from stackstore_operator.kube import workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
-from stackstore_operator.reconcile import record
+from stackstore_operator.reconcile import consumers, record
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache, Unreadable
@@ -198,6 +199,9 @@ class Reconciler:
             now=int(time.time()),
             unreadable=tuple(
                 ObjectMeta.model_validate(found.obj["metadata"]) for found in unreadable
+            ),
+            workloads=await workloads.read(
+                self._client, look.namespace, ((c.kind, c.name) for c in consumers.named(bindings))
             ),
         )
 

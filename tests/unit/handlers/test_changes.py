@@ -217,3 +217,38 @@ def test_what_cannot_be_read_holds_its_stack_until_it_can(world):
     assert ("a", "sql") not in world.cache.backends
     world.changes.backend(backend(version=3))
     assert world.cache.unreadable_backends == {}
+
+
+def test_a_workload_concerns_the_stacks_it_runs(world):
+    world.changes.binding(
+        binding(consumers=[{"name": "server"}, {"kind": "OGXServer", "name": "made"}])
+    )
+    world.changes.binding(binding("other", stack="t"))
+    world.seen()
+    for kind, name in (("Deployment", "server"), ("OGXServer", "made"), ("Deployment", "made")):
+        world.changes.workload(kind, "a", name)
+        assert world.seen() == {"stack a/s"}, (kind, name)
+    # What scales is known by its target only: any of its namespace.
+    world.changes.workload("HorizontalPodAutoscaler", "a", "whatever")
+    assert world.seen() == {"stack a/s"}
+    for kind, namespace, name in (
+        ("Deployment", "b", "server"), ("StatefulSet", "a", "server"), ("OGXServer", "a", "server"),
+        ("HorizontalPodAutoscaler", "b", "whatever"),
+    ):  # fmt: skip
+        world.changes.workload(kind, namespace, name)
+        assert world.seen() == set(), (kind, namespace, name)
+
+
+def test_a_workload_that_is_no_longer_named_concerns_nobody(world):
+    world.changes.binding(binding(consumers=[{"name": "server"}]))
+    world.changes.binding(binding(version=2, consumers=[{"name": "new"}]))
+    world.seen()
+    world.changes.workload("Deployment", "a", "server")
+    assert world.seen() == set()
+    world.changes.workload("Deployment", "a", "new")
+    assert world.seen() == {"stack a/s"}
+    world.changes.binding(binding(version=3), deleted=True)
+    world.seen()
+    world.changes.workload("Deployment", "a", "new")
+    world.changes.workload("HorizontalPodAutoscaler", "a", "x")
+    assert world.seen() == set()

@@ -11,6 +11,7 @@ import yaml
 from stackstore.credentials.snapshot import Snapshot
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.kube.workloads import NONE, Workloads
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import (
     MANAGED_BY,
@@ -80,6 +81,8 @@ INTERACTIONS = {
 OWN_RESPONSES = {
     **FILES, "api": "responses", "providerId": "builtin", "field": "persistence.responses", "tableName": "own_responses"
 }  # fmt: skip
+UNKNOWN_KIND = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "x"}
+"""A consumer that no release can serve: what it asks for is refused by name."""
 BASE = yaml.safe_dump(
     {
         "distro_name": "chat",
@@ -120,6 +123,7 @@ def inputs(
     backends: tuple[StorageBackend, ...] | None = None,
     secrets: dict[tuple[str, str], dict[str, bytes]] | None = None,
     config_maps: dict[tuple[str, str], dict[str, str]] | None = None,
+    workloads: Workloads = NONE,
     now: int = NOW,
 ) -> StackInputs:
     """What is read of the stack `chat`; without more, everything is there."""
@@ -135,6 +139,7 @@ def inputs(
         secret=None,
         key=KEY,
         now=now,
+        workloads=workloads,
     )
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from stackstore_operator.reconcile.composition import Composition, compose
-from tests.unit.reconcile.samples import DEFAULTS, FILES, OWN_RESPONSES, binding, store
+from tests.unit.reconcile.samples import (
+    DEFAULTS,
+    FILES,
+    OWN_RESPONSES,
+    UNKNOWN_KIND,
+    binding,
+    store,
+)
 
 LATER = "2026-01-02T00:00:00Z"
 
@@ -219,7 +226,11 @@ def test_every_reference_has_a_path_for_people() -> None:
 @pytest.mark.parametrize(
     ("spec", "path"),
     [
-        ({"consumers": [{"name": "chat"}]}, "`spec.consumers`"),
+        ({"consumers": [UNKNOWN_KIND]}, "`spec.consumers[Rollout/x]` of argoproj.io/v1alpha1"),
+        (
+            {"consumers": [{"apiVersion": "v1", "name": "x"}]},
+            "only Deployment (apps/v1), StatefulSet",
+        ),
         ({"rollout": {"strategy": "Restart"}}, "`spec.rollout.strategy: Restart`"),
         (
             {"stores": [store("prompts", retentionSeconds=1)]},

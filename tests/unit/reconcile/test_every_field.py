@@ -13,6 +13,7 @@ import yaml
 from stackstore_operator.api import crd
 from stackstore_operator.api.backend import StorageBackend, StorageBackendSpec
 from stackstore_operator.api.binding import StoreBinding, StoreBindingSpec
+from stackstore_operator.kube.workloads import Workload, Workloads
 from stackstore_operator.reconcile.plan import plan
 from tests.unit.reconcile.samples import (
     DEFAULTS,
@@ -140,6 +141,7 @@ BOUND: dict[str, Any] = {
     "defaults": DEFAULTS,
 }
 FULL_STORE = merged(BOUND, "stores[]", store("inference", durability=JOURNAL))
+DEPLOYMENT = {"metadata": {"name": "chat"}, "spec": {"replicas": 2}}
 CONSUMED = {**BOUND, "consumers": [{"name": "chat"}]}
 OF_BINDINGS: dict[str, tuple[dict[str, Any], Any]] = {
     "stack": (BOUND, "other"),
@@ -184,7 +186,7 @@ AS_IT_IS = {
     "serverRelease": "the one release that is known is the default",
 }
 # Refused as a whole, whatever it says.
-REFUSED = ("consumers[]", "allowedNamespaces.selector")
+REFUSED = ("allowedNamespaces.selector",)
 
 
 def outcome_of_backend(spec: dict[str, Any]) -> tuple[Any, ...]:
@@ -222,6 +224,7 @@ def outcome_of_binding(spec: dict[str, Any]) -> tuple[Any, ...]:
             binding(**spec),
             backends=(postgres(), sqlite(), postgres("second")),
             config_maps={("chat", "base"): {"config.yaml": yaml.safe_dump(BASE)}},
+            workloads=Workloads({("Deployment", "chat"): Workload(DEPLOYMENT)}),
         )
     )
     return decided.config, decided.secret, decided.statuses

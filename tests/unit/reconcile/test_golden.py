@@ -19,6 +19,7 @@ from tests.unit.reconcile.samples import (
     DEFAULTS,
     FILES,
     LOGIN,
+    UNKNOWN_KIND,
     applied,
     binding,
     change,
@@ -182,7 +183,7 @@ def not_yet_supported() -> StackInputs:
         binding(
             stores=[store("prompts", retentionSeconds=60)],
             defaults=DEFAULTS,
-            consumers=[{"name": "chat"}],
+            consumers=[UNKNOWN_KIND],
             rollout={"strategy": "Restart"},
         )
     )

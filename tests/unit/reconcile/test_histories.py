@@ -14,6 +14,7 @@ from stackstore_operator.reconcile.plan import Plan, plan
 from tests.unit.reconcile.samples import (
     DEFAULTS,
     LOGIN,
+    UNKNOWN_KIND,
     applied,
     binding,
     change,
@@ -34,7 +35,7 @@ SPECS: list[dict[str, Any]] = [
     {"stores": [store("prompts", backendRef=PLATFORM)], "defaults": DEFAULTS},
     {"stores": [store("prompts", backendRef={"name": "kv-default"})]},
     {"stores": [store("responses", retentionSeconds=9)]},
-    {"stores": [store("responses")], "consumers": [{"name": "x"}]},
+    {"stores": [store("responses")], "consumers": [UNKNOWN_KIND]},
     {"stores": [store("metadata", backendRef={**PLATFORM, "alias": "sql_default"})]},
     {"defaults": {**DEFAULTS, "sql": PLATFORM}},
     {"baseConfigRef": {"name": "base"}, "defaults": DEFAULTS},

@@ -21,6 +21,7 @@ from tests.unit.reconcile.samples import (
     FILES,
     INTERACTIONS,
     LOGIN,
+    UNKNOWN_KIND,
     applied,
     binding,
     change,
@@ -404,7 +405,7 @@ def test_neither_does_it_give_up_its_providers_fields() -> None:
     young = binding("young", born="2026-01-02T00:00:00Z", providers=[INTERACTIONS])
     start = settled(inputs(old, young, config_maps={("chat", "base"): {"config.yaml": base}}))
     assert "table_name: interactions" in (plan(start).config or "")
-    decided = plan(edit(start, "young", providers=[INTERACTIONS], consumers=[{"name": "x"}]))
+    decided = plan(edit(start, "young", providers=[INTERACTIONS], consumers=[UNKNOWN_KIND]))
     assert decided.config is None
     assert "field 'interactions/builtin/store' would move" in message(decided, "Rendered", "old")
 
@@ -435,7 +436,7 @@ def test_an_unsupported_binding_holds_back_only_what_it_alone_binds() -> None:
     held = plan(pair({"stores": [store("prompts", retentionSeconds=9)]}))
     assert held.config is None
     assert "which alone binds the store 'prompts'" in message(held, "Rendered", "old")
-    rendered = plan(pair({"consumers": [{"name": "x"}]}))
+    rendered = plan(pair({"consumers": [UNKNOWN_KIND]}))
     assert conditions(rendered, "old")["Ready"] == ("True", "Ready")
 
 
@@ -449,7 +450,7 @@ def test_a_binding_that_is_gone_gives_up_its_stores() -> None:
 
 def test_rotations_arrive_while_no_binding_is_accepted() -> None:
     start = settled(inputs())
-    changed = edit(start, defaults=DEFAULTS, consumers=[{"name": "x"}])
+    changed = edit(start, defaults=DEFAULTS, consumers=[UNKNOWN_KIND])
     decided = plan(rotate(changed, "second"))
     assert decided.config is None
     assert conditions(decided)["Accepted"] == ("False", "NotYetSupported")
@@ -535,7 +536,7 @@ def test_withdrawn_consent_counts_for_a_binding_that_is_not_accepted() -> None:
         start,
         stores=[store("responses", backendRef=PLATFORM)],
         defaults=DEFAULTS,
-        consumers=[{"name": "x"}],
+        consumers=[UNKNOWN_KIND],
     )
     decided = plan(withdraw(changed))
     assert decided.config is None

@@ -1,0 +1,90 @@
+"""The workloads that run stacks' servers, as plain JSON: read by name, watched by their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stackstore_operator.api.binding import CONSUMER_KINDS
+from stackstore_operator.kube.client import ApiError, Client, Object
+from stackstore_operator.kube.watch import watch
+
+MADE_INTO_DEPLOYMENTS = ("OGXServer", "LlamaStackDistribution")
+"""Kinds of another operator, which makes a Deployment of the same name of each object."""
+NOT_SCALED = ("DaemonSet",)
+AUTOSCALER = "HorizontalPodAutoscaler"
+
+WorkloadName = tuple[str, str]
+"""(kind, name)"""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What was read of one workload.
+
+    Attributes:
+        obj: the object; None: there is none, or nothing serves its kind.
+        deployment: of a kind that another operator makes into a Deployment: that one, once it is there.
+        refused: we may not read it.
+    """
+
+    obj: Object | None = None
+    deployment: Object | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Workloads:
+    """What was read of a stack's workloads; `autoscalers` are all of the namespace."""
+
+    by_name: Mapping[WorkloadName, Workload]
+    autoscalers: tuple[Object, ...] = ()
+
+
+NONE = Workloads({})
+
+
+async def read(client: Client, namespace: str, names: Iterable[WorkloadName]) -> Workloads:
+    """Read workloads, and what scales them.
+
+    Raises:
+        ApiError: the API server could not be asked; that it refuses is part of the answer.
+    """
+    found = {(kind, name): await _read(client, namespace, kind, name) for kind, name in names}
+    scaled = any(w.obj is not None and kind not in NOT_SCALED for (kind, _), w in found.items())
+    autoscalers = await client.list(AUTOSCALER, namespace) if scaled else ()
+    return Workloads(found, tuple(autoscalers))
+
+
+async def _read(client: Client, namespace: str, kind: str, name: str) -> Workload:
+    try:
+        obj = await client.get(kind, namespace, name)
+    except ApiError as error:
+        if error.status == 403:
+            return Workload(refused=True)
+        raise
+    if obj is None or kind not in MADE_INTO_DEPLOYMENTS:
+        return Workload(obj)
+    deployment = await client.get("Deployment", namespace, name)
+    if deployment is not None and not _owned(deployment, obj):
+        deployment = None
+    return Workload(obj, deployment)
+
+
+def _owned(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    references = obj["metadata"].get("ownerReferences") or []
+    return any(reference.get("uid") == owner["metadata"]["uid"] for reference in references)
+
+
+def watches(
+    client: Client, changed: Callable[[str, str, str], None]
+) -> Iterable[Coroutine[Any, Any, None]]:
+    """One watch a kind, which calls `changed(kind, namespace, name)`; each goes on for ever.
+
+    Kinds whose CRD is not installed are waited for. Of autoscalers only the spec matters: their
+    statuses change with every measurement.
+    """
+    for kind in CONSUMER_KINDS:
+        yield watch(client, kind, None, changed, optional=True)
+    yield watch(client, AUTOSCALER, None, changed, spec_only=True)

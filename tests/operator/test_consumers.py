@@ -1,0 +1,102 @@
+"""Workloads that a binding names: found, followed, and never a reason not to be Ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.operator import DEFAULTS, Api, binding, kv, sqlite_backend, until
+
+CONDITION = "ConsumersResolved"
+SECONDS = 30
+
+
+@pytest.fixture
+def workloads(api: Api):
+    """Removes what a test has made: autoscalers would be looked at by others' operators too."""
+    yield
+    for kind in ("Deployment", "StatefulSet", "DaemonSet", "HorizontalPodAutoscaler"):
+        for obj in api.list(kind):
+            api.delete(kind, obj["metadata"]["name"])
+
+
+def workload(kind: str = "Deployment", name: str = "chat", **spec: Any) -> dict[str, Any]:
+    labels = {"app": name}
+    pod = {"containers": [{"name": "server", "image": "none.invalid/none"}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return {
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": labels}, "template": template, **spec},
+    }  # fmt: skip
+
+
+def autoscaler(bound: int, name: str = "chat") -> dict[str, Any]:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    metric = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+    }
+    return {
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
+        "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": bound, "metrics": [metric]},
+    }  # fmt: skip
+
+
+def stack(api: Api, *consumers: dict[str, Any]) -> None:
+    lite = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-lite"}}
+    api.apply(
+        sqlite_backend(),
+        sqlite_backend("sql-lite", "sql_sqlite"),
+        binding(stores=[kv("metadata")], defaults={**DEFAULTS, **lite}, consumers=list(consumers)),
+    )
+    api.ready("chat", seconds=SECONDS)
+
+
+def told(api: Api, words: str) -> None:
+    until(lambda: api.condition("StoreBinding", "chat", CONDITION)[2] == words, SECONDS,
+          lambda: str(api.condition("StoreBinding", "chat", CONDITION)))  # fmt: skip
+
+
+def test_workloads_come_scale_and_go(api, workloads):
+    stack(api, {"name": "chat", "workers": 2}, {"kind": "StatefulSet", "name": "jobs"})
+    message = api.wait(
+        "StoreBinding", "chat", CONDITION, "False", "ConsumerNotFound", seconds=SECONDS
+    )
+    assert "spec.consumers[Deployment/chat], spec.consumers[StatefulSet/jobs]" in message
+    api.apply(workload(replicas=3), workload("StatefulSet", "jobs", replicas=2, serviceName="x"))
+    jobs = "StatefulSet 'jobs': at most 2 pods × 1 worker"
+    told(api, f"Deployment 'chat': at most (3 pods + 1 surge) × 2 workers; {jobs}")
+    assert api.condition("StoreBinding", "chat", CONDITION)[:2] == ("True", "Resolved")
+    api.merge("Deployment", "chat", {"spec": {"replicas": 8}})
+    told(api, f"Deployment 'chat': at most (8 pods + 2 surge) × 2 workers; {jobs}")
+    api.apply(autoscaler(9))
+    scaled = "× 2 workers by HorizontalPodAutoscaler 'chat'"
+    told(api, f"Deployment 'chat': at most (9 pods + 3 surge) {scaled}; {jobs}")
+    api.apply(autoscaler(12))
+    told(api, f"Deployment 'chat': at most (12 pods + 3 surge) {scaled}; {jobs}")
+    api.delete("HorizontalPodAutoscaler", "chat")
+    told(api, f"Deployment 'chat': at most (8 pods + 2 surge) × 2 workers; {jobs}")
+    api.delete("StatefulSet", "jobs")
+    message = api.wait(
+        "StoreBinding", "chat", CONDITION, "False", "ConsumerNotFound", seconds=SECONDS
+    )
+    assert "StatefulSet 'jobs'" in message
+    assert "Deployment" not in message
+    assert api.condition("StoreBinding", "chat")[0] == "True"
+
+
+def test_a_daemon_set_counts_by_nodes(api, workloads):
+    stack(api, {"kind": "DaemonSet", "name": "chat"})
+    api.apply(workload("DaemonSet"))
+    told(api, "DaemonSet 'chat': at most 1 pod × 1 worker")
+    counted = {"desiredNumberScheduled": 5, "currentNumberScheduled": 5, "numberMisscheduled": 0,
+               "numberReady": 0, "observedGeneration": 1}  # fmt: skip
+    api.merge("DaemonSet", "chat", {"status": counted}, "status")
+    told(api, "DaemonSet 'chat': at most 5 pods × 1 worker")
+
+
+def test_a_kind_that_the_cluster_does_not_have_is_missing_and_no_trouble(api, operator, workloads):
+    stack(api, {"kind": "OGXServer", "apiVersion": "ogx.io/v1beta1", "name": "never-made"})
+    api.wait("StoreBinding", "chat", CONDITION, "False", "ConsumerNotFound", seconds=SECONDS)
+    assert "OGXServer" not in operator.log()
