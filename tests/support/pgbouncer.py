@@ -76,6 +76,14 @@ class Pgbouncer:
             raise
         return pgbouncer
 
+    @staticmethod
+    def version() -> tuple[int, ...]:
+        """The program's."""
+        told = subprocess.run(
+            [str(BINARY), "--version"], capture_output=True, text=True, check=True
+        )
+        return tuple(int(part) for part in told.stdout.split()[1].split(".")[:2])
+
     async def reload(self) -> None:
         """Let those in who are in `users` now."""
         assert self._process is not None

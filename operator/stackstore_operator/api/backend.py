@@ -315,6 +315,12 @@ class StorageBackendSpec(Part):
         return self
 
 
+class ServiceBinding(Part):
+    """A Secret of the same namespace, as servicebinding.io's provisioned services refer to it."""
+
+    name: Annotated[ObjectName, Field(description="The Secret's name.")]
+
+
 class StorageBackendStatus(Part):
     """What is so, as far as the operator knows."""
 
@@ -344,6 +350,13 @@ class StorageBackendStatus(Part):
     server_version: Annotated[
         str, Field(max_length=64, description="As the database says; empty until verified.")
     ] = ""
+    binding: Annotated[
+        ServiceBinding | None,
+        Field(
+            description="The login's Secret, while it is complete as that of a servicebinding.io "
+            "provisioned service."
+        ),
+    ] = None
 
 
 class StorageBackend(Part):

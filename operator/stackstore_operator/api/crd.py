@@ -36,6 +36,8 @@ def storage_backend() -> dict[str, Any]:
         description="One database, declared once; bindings refer to it by name.",
         spec=StorageBackendSpec,
         status=StorageBackendStatus,
+        # By which servicebinding.io's tools find kinds that have `status.binding`.
+        labels={"servicebinding.io/provisioned-service": "true"},
         rules=cel_rules(
             (
                 "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z]')",
@@ -159,6 +161,7 @@ def _crd(
     status: type[BaseModel],
     rules: dict[str, Any],
     columns: list[tuple[str, str, str, int]],
+    labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     printed = [
         {
@@ -174,7 +177,10 @@ def _crd(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            **({"labels": labels} if labels else {}),
+        },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",

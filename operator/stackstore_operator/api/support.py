@@ -27,8 +27,6 @@ def _of_backend(backend: StorageBackend) -> Iterator[str]:
         yield "`spec.maxConnections`"
     if spec.allowed_namespaces.from_ == "Selector":
         yield "`spec.allowedNamespaces.from: Selector`"
-    if spec.postgres is not None and spec.postgres.pooler == "Transaction":
-        yield "`spec.postgres.pooler: Transaction`"
     # Nobody verifies yet: the default says nothing about it, another period would.
     if spec.verification.period_seconds != Verification().period_seconds:
         yield "`spec.verification.periodSeconds`"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?\.?")
+_SERVICE = re.compile(r"([^.]+\.[^.]+)\.svc(\..+)?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -66,7 +67,7 @@ def from_uri(text: str) -> Address | None:
         number = parts.port
         host, database, username, password = (
             unquote(part or "", errors="strict")
-            for part in (parts.hostname, parts.path[1:], parts.username, parts.password)
+            for part in (_host_of(parts), parts.path[1:], parts.username, parts.password)
         )
     except ValueError:
         return None
@@ -85,6 +86,24 @@ def qualified(host: str, namespace: str) -> str:
     if "." in host or ":" in host or host.startswith("/") or host == "localhost":
         return host
     return f"{host}.{namespace}.svc"
+
+
+def canonical(host: str, namespace: str) -> str:
+    """One spelling for the many names of one service, to compare with; others only in lower case.
+
+    `pg`, `pg.db`, `pg.db.svc` and `pg.db.svc.cluster.local` are one, seen from namespace `db`.
+    """
+    if host.startswith("/"):
+        return host
+    full = qualified(host, namespace).lower().rstrip(".")
+    service = _SERVICE.fullmatch(full)
+    return full if service is None else service.group(1)
+
+
+def _host_of(parts: SplitResult) -> str:
+    """The host as it stands there: `hostname` is in lower case, which a directory must not be."""
+    place = parts.netloc.rpartition("@")[2]
+    return (parts.hostname or "") if place.startswith("[") else place.partition(":")[0]
 
 
 def _is_directory(text: str) -> bool:

@@ -9,6 +9,7 @@ from stackstore.credentials.snapshot import PoolSettings, PostgresBackend, Sqlit
 from stackstore_operator.api.backend import (
     Credentials,
     Postgres,
+    ServiceBinding,
     StorageBackend,
     StorageBackendSpec,
     StorageBackendStatus,
@@ -16,7 +17,7 @@ from stackstore_operator.api.backend import (
 )
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.support import unsupported
-from stackstore_operator.reconcile import conditions
+from stackstore_operator.reconcile import conditions, provisioned
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
 from stackstore_operator.reconcile.inputs import BackendInputs, Key
@@ -30,12 +31,14 @@ class BackendState:
 
     Attributes:
         snapshot: what goes into stacks' Secrets (without previous logins); None when unusable.
+        binding: the Secret that may be handed on as that of a provisioned service; empty: none.
     """
 
     accepted: Said
     credentials: Said
     snapshot: PostgresBackend | SqliteBackend | None
     revision: str
+    binding: str = ""
 
 
 def look(
@@ -45,7 +48,7 @@ def look(
     key: bytes,
 ) -> BackendState:
     """Resolve a backend's credentials."""
-    accepted = Said("Accepted", "True", Reason.ACCEPTED)
+    accepted = Said("Accepted", "True", Reason.ACCEPTED, _caveat(backend.spec.postgres))
     missing = unsupported(backend)
     if missing:
         message = f"not supported yet: {', '.join(missing)}; remove it"
@@ -65,16 +68,23 @@ def look(
         )
         return BackendState(accepted, credentials, None, "")
     postgres = _snapshot(spec, backend.metadata.namespace, resolved, key)
+    name = spec.credentials.secret_ref.name
+    secret = secrets[backend.metadata.namespace, name]
+    shortcoming = provisioned.shortcoming(secret)
+    notes = [f"login from Secret '{name}'", resolved.stale]
+    if shortcoming and provisioned.is_meant(secret):
+        notes.append(f"no provisioned service (status.binding): {shortcoming}")
     return BackendState(
         accepted,
         Said(
             "CredentialsResolved",
             "True",
             Reason.RESOLVED,
-            f"login from Secret '{spec.credentials.secret_ref.name}'",
+            "; ".join(note for note in notes if note),
         ),
         None if missing else postgres,
         postgres.current.revision,
+        binding="" if shortcoming else name,
     )
 
 
@@ -95,6 +105,18 @@ def status(inputs: BackendInputs, now: int) -> StorageBackendStatus:
         conditions=conditions.timed(said, backend.status.conditions, generation, now),
         bindings=inputs.bindings,
         revision=state.revision,
+        binding=ServiceBinding(name=state.binding) if state.binding else None,
+    )
+
+
+def _caveat(postgres: Postgres | None) -> str:
+    """What a stock server can't do with it, though it is served."""
+    if postgres is None or postgres.pooler != "Transaction":
+        return ""
+    return (
+        "`spec.postgres.pooler: Transaction` is served by the Stackstore runtime; a stock server names "
+        "its prepared statements and has no setting for it: before one, the pooler must keep track of "
+        "them (pgbouncer 1.21 or newer with `max_prepared_statements` above 0), else say Session"
     )
 
 

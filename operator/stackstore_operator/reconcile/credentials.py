@@ -1,54 +1,41 @@
-"""From a Secret's keys to a login: explicit keys, else well-known ones; parts before URIs. Pure.
-
-Messages name keys, never what stands under them. An exception is never raised while another one is
-handled: those of decoders and parsers quote what they were given, and would go along as its context.
-"""
+"""From a Secret's keys to a login: explicit keys, else well-known ones; parts before URIs. Pure."""
 
 from __future__ import annotations
 
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
 from stackstore.credentials.snapshot import Login, Tls
 from stackstore_operator.api.backend import Credentials, Postgres
 from stackstore_operator.api.conditions import Reason
-from stackstore_operator.reconcile import addresses
+from stackstore_operator.reconcile import addresses, secretkeys
 from stackstore_operator.reconcile.addresses import Address
+from stackstore_operator.reconcile.secretkeys import CredentialsProblem, SecretKeys
 
-_USERNAME = ("username", "user", "master_username")
-_PASSWORD = ("password",)
-_SUPERUSER = "postgres"
-_SUPERUSER_PASSWORD = ("postgres-password",)
-_HOST = ("host", "address", "endpoint")
-_PORT = ("port",)
-_DATABASE = ("database", "dbname")
-_URI = ("uri", "url", "connection-string")
-_CA = ("ca.crt", "clusterCA", "certificates")
+__all__ = ["CredentialsProblem", "Resolved", "certificates", "resolve"]
+
 _CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
 )
-_MAX_NAMES = 20
 DEFAULT_PORT = 5432
-
-
-class CredentialsProblem(Exception):  # noqa: N818 - it becomes a condition, not a traceback
-    """The Secret doesn't give a login."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A login (without its revision yet) and how it is protected."""
+    """A login (without its revision yet) and how it is protected.
+
+    Attributes:
+        stale: what is worth knowing of a URI that says something else than the parts beside it;
+            empty when there is none.
+    """
 
     login: Login
     tls: Tls
+    stale: str = ""
 
 
 def resolve(
@@ -73,88 +60,154 @@ def resolve(
     Raises:
         CredentialsProblem: with a reason and a message for the condition.
     """
-    reader = _Reader(credentials.secret_ref.name, secret)
-    keys = credentials.keys
-    uri = reader.uri(keys.uri) if keys.uri is not None else Address()
-    hint = reader.hint()
-    username = (
-        reader.named(keys.username) or uri.username or reader.known(_USERNAME) or hint.username
-    )
-    password = reader.named(keys.password) or uri.password or reader.known(_PASSWORD)
-    if password is None and username == _SUPERUSER:
-        password = reader.known(_SUPERUSER_PASSWORD)
+    reader = SecretKeys(credentials.secret_ref.name, secret)
+    stated = _stated(reader, postgres, credentials)
+    known = _known(reader, postgres, stated)
+    hinted, hint = reader.hint()
+    host = stated.host or known.host or hint.host
+    username = stated.username or known.username or hint.username
+    password = stated.password or known.password
+    if password is None and username == secretkeys.SUPERUSER:
+        password = reader.known(secretkeys.SUPERUSER_PASSWORD)
     password = password or hint.password
-    place = _place(reader, postgres, credentials, uri, hint)
-    database = (
-        postgres.database
-        or reader.named(keys.database)
-        or uri.database
-        or reader.known(_DATABASE)
-        or hint.database
-    )
-    looked_for = {
-        "a user": (username, _USERNAME),
-        "a password": (password, _PASSWORD),
-        "a host": (place.host, (*_HOST, "`spec.postgres.host`")),
-        "a database": (database, (*_DATABASE, "`spec.postgres.database`")),
-    }
-    missing = [
-        f"{what} (looked for {', '.join(names)})"
-        for what, (value, names) in looked_for.items()
-        if not value
-    ]
-    if missing or not (username and password and place.host and database):
-        raise CredentialsProblem(
-            Reason.SECRET_KEY_MISSING,
-            f"Secret '{reader.name}' does not give {'; '.join(missing)}; it has {reader.names()}"
-            f"{reader.unread()}",
-        )
+    database = stated.database or known.database or hint.database
+    if not (username and password and host and database):
+        found = Address(host, None, database, username, password)
+        raise CredentialsProblem(Reason.SECRET_KEY_MISSING, _missing(reader, found))
     login = Login(
-        host=addresses.qualified(place.host, namespace),
-        port=place.port or DEFAULT_PORT,
+        host=addresses.qualified(host, namespace),
+        port=stated.port or known.port or hint.port or DEFAULT_PORT,
         database=database,
         username=username,
         password=SecretStr(password),
     )
-    return Resolved(login, _tls(reader, postgres, credentials, ca))
+    stale = ""
+    if hinted is not None and hinted != credentials.keys.uri:
+        # A URI speaks of the database itself, not of a pooler before it.
+        direct = replace(known, host=None) if _pooler(reader, postgres) else known
+        stale = _stale(hinted, hint, direct, namespace)
+    return Resolved(login, _tls(reader, postgres, credentials, ca), stale)
 
 
-def _place(
-    reader: _Reader, postgres: Postgres, credentials: Credentials, uri: Address, hint: Address
-) -> Address:
-    """The host, and the port that goes with it."""
+def _stated(reader: SecretKeys, postgres: Postgres, credentials: Credentials) -> Address:
+    """What the backend's object says, by its own fields and by the keys that it names."""
     keys = credentials.keys
-    stated = postgres.port or reader.port(keys.port)
+    uri = reader.uri(keys.uri) if keys.uri is not None else Address()
+    port = postgres.port or reader.port(keys.port)
     if postgres.host is not None:
-        return Address(host=postgres.host, port=stated or reader.known_port() or hint.port)
-    if keys.host is not None:
+        host = postgres.host
+    elif keys.host is not None:
         found = reader.host(keys.host)
-        return Address(host=found.host, port=stated or found.port or reader.known_port())
-    if uri.host is not None:
+        host = found.host or ""
+        port = port or found.port or reader.known_port() or DEFAULT_PORT
+    elif uri.host is not None:
         # A URI without a port says 5432, whatever else the Secret holds.
-        return Address(host=uri.host, port=stated or uri.port or DEFAULT_PORT)
-    key = reader.first(_HOST)
-    found = hint if key is None else reader.host(key)
-    port = stated or reader.known_port() or found.port or hint.port
-    return Address(host=found.host, port=port)
+        host, port = uri.host, port or uri.port or DEFAULT_PORT
+    else:
+        host = ""
+    return Address(
+        host=host or None,
+        port=port,
+        database=postgres.database or reader.named(keys.database) or uri.database,
+        username=reader.named(keys.username) or uri.username,
+        password=reader.named(keys.password) or uri.password,
+    )
 
 
-def _tls(reader: _Reader, postgres: Postgres, credentials: Credentials, ca: str | None) -> Tls:
+def _known(reader: SecretKeys, postgres: Postgres, stated: Address) -> Address:
+    """What stands under well-known keys, as far as nobody has said it."""
+    host, port = None, None
+    through = _pooler(reader, postgres)
+    if stated.host is not None:
+        port = None if stated.port else reader.known_port()
+    elif through is not None:
+        found = reader.host(through)
+        host = found.host
+        port = reader.known_port(secretkeys.POOLER_PORT) or found.port or DEFAULT_PORT
+    elif (key := reader.first(secretkeys.HOST)) is not None:
+        found = reader.host(key)
+        host = found.host
+        port = None if stated.port else reader.known_port() or found.port
+    elif stated.port is None:
+        port = reader.known_port()
+    return Address(
+        host=host,
+        port=port,
+        database=None if stated.database else reader.known(secretkeys.DATABASE),
+        username=None if stated.username else reader.known(secretkeys.USERNAME),
+        password=None if stated.password else reader.known(secretkeys.PASSWORD),
+    )
+
+
+def _pooler(reader: SecretKeys, postgres: Postgres) -> str | None:
+    """The key of the pooler's host: who says that one stands between means that of the Secret."""
+    return None if postgres.pooler == "None" else reader.first(secretkeys.POOLER_HOST)
+
+
+def _missing(reader: SecretKeys, found: Address) -> str:
+    password: tuple[str, ...] = secretkeys.PASSWORD
+    if found.username == secretkeys.SUPERUSER:
+        password += secretkeys.SUPERUSER_PASSWORD
+    looked_for = {
+        "a user": (found.username, secretkeys.USERNAME),
+        "a password": (found.password, password),
+        "a host": (found.host, (*secretkeys.HOST, "`spec.postgres.host`")),
+        "a database": (found.database, (*secretkeys.DATABASE, "`spec.postgres.database`")),
+    }
+    missing = [
+        f"{what} (looked for {reader.looked_for(names)})"
+        for what, (value, names) in looked_for.items()
+        if not value
+    ]
+    hint = ""
+    if not found.username and reader.has(secretkeys.SUPERUSER_PASSWORD):
+        hint = (
+            ". A Bitnami chart's own Secret names no user: with `serviceBindings.enabled: true` the chart "
+            "makes one that does"
+        )
+    return (
+        f"Secret '{reader.name}' does not give {'; '.join(missing)}; it has {reader.names()}"
+        f"{reader.unread()}{hint}"
+    )
+
+
+def _stale(key: str, uri: Address, known: Address, namespace: str) -> str:
+    """Which parts a well-known URI says otherwise than the keys beside it, which win.
+
+    Only what was taken from well-known keys is compared: who names a key or writes a host means it.
+    """
+    differing = [
+        name
+        for name in ("username", "password", "database")
+        if getattr(known, name) and getattr(uri, name) not in (None, getattr(known, name))
+    ]
+    if known.host and uri.host:
+        ours = addresses.canonical(known.host, namespace)
+        if addresses.canonical(uri.host, namespace) != ours:
+            differing.append("host")
+        elif known.port and known.port != (uri.port or DEFAULT_PORT):
+            differing.append("port")
+    if not differing:
+        return ""
+    return f"the URI under '{key}' is stale, it has another {', '.join(differing)}: it is not used"
+
+
+def _tls(reader: SecretKeys, postgres: Postgres, credentials: Credentials, ca: str | None) -> Tls:
     mode = postgres.tls.mode
     if mode not in ("VerifyCA", "VerifyFull"):
         return Tls(mode=mode)
-    text = ca or reader.named(credentials.keys.ca) or reader.known(_CA)
+    text = ca or reader.named(credentials.keys.ca) or reader.known(secretkeys.CA)
     if text is None:
         return Tls(mode=mode)
-    certificates = _certificates(text)
-    if certificates is None:
+    found = certificates(text)
+    if found is None:
         raise CredentialsProblem(
             Reason.CA_INVALID, "the CA is not PEM text of one or more certificates"
         )
-    return Tls(mode=mode, ca=certificates)
+    return Tls(mode=mode, ca=found)
 
 
-def _certificates(text: str) -> str | None:
+def certificates(text: str) -> str | None:
     """The certificates of a PEM text alone: bundles carry comments, some Secrets a key as well."""
     found = "\n".join(_CERTIFICATE.findall(text))
     try:
@@ -162,108 +215,3 @@ def _certificates(text: str) -> str | None:
     except (ssl.SSLError, ValueError):
         return None
     return f"{found}\n" if found else None
-
-
-class _Reader:
-    """A Secret's keys as text. An empty value counts as none."""
-
-    def __init__(self, name: str, secret: Mapping[str, bytes]) -> None:
-        self.name = name
-        self._secret = secret
-
-    def named(self, key: str | None) -> str | None:
-        """What stands under a key that the backend names: it has to be there."""
-        if key is None:
-            return None
-        text = self._text(key)
-        if text is None:
-            state = "is empty in" if key in self._secret else "is not in"
-            raise CredentialsProblem(
-                Reason.SECRET_KEY_MISSING,
-                f"the key '{key}' {state} Secret '{self.name}', which has {self.names()}",
-            )
-        return text
-
-    def first(self, keys: tuple[str, ...]) -> str | None:
-        """The first of these keys that holds something."""
-        return next((key for key in keys if self._text(key) is not None), None)
-
-    def known(self, keys: tuple[str, ...]) -> str | None:
-        """What stands under the first of these keys that holds something."""
-        key = self.first(keys)
-        return None if key is None else self._text(key)
-
-    def port(self, key: str | None) -> int | None:
-        """The port under a key that the backend names."""
-        text = self.named(key)
-        if text is None:
-            return None
-        found = addresses.port(text)
-        if found is None:
-            raise self._invalid(key, "must hold a port between 1 and 65535")
-        return found
-
-    def known_port(self) -> int | None:
-        """The port under a well-known key."""
-        return self.port(self.first(_PORT))
-
-    def host(self, key: str) -> Address:
-        """The host under a key, and the port that some makers append to it."""
-        found = addresses.host_and_port(self.named(key) or "")
-        if found is None:
-            raise self._invalid(key, "must hold a host name or an address")
-        return found
-
-    def uri(self, key: str) -> Address:
-        """The URI under a key that the backend names."""
-        found = addresses.from_uri(self.named(key) or "")
-        if found is None:
-            raise self._invalid(
-                key, "must hold a postgresql:// URI of one host with every part percent-encoded"
-            )
-        return found
-
-    def hint(self) -> Address:
-        """A well-known URI, if there is one that can be read: nobody has asked for it."""
-        return self._hint()[1]
-
-    def unread(self) -> str:
-        """For messages: that a well-known URI could not help."""
-        key = self._hint()[0]
-        if key is None:
-            return ""
-        return f", and what stands under '{key}' is not a percent-encoded postgresql:// URI"
-
-    def _hint(self) -> tuple[str | None, Address]:
-        """The first well-known URI; its key when it can't be read."""
-        key = next((key for key in _URI if self._secret.get(key)), None)
-        if key is None:
-            return None, Address()
-        text = self._secret[key].decode("utf-8", "replace").rstrip("\r\n")
-        found = addresses.from_uri(text) if "\ufffd" not in text else None
-        return (key, Address()) if found is None else (None, found)
-
-    def names(self) -> str:
-        """For messages: which keys the Secret has."""
-        names = sorted(self._secret)
-        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-        return (", ".join(repr(name) for name in names[:_MAX_NAMES]) or "no key") + more
-
-    def _text(self, key: str) -> str | None:
-        raw = self._secret.get(key, b"")
-        text: str | None
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            text = None
-        if text is None:
-            raise self._invalid(key, "is not UTF-8 text")
-        if "\x00" in text:
-            raise self._invalid(key, "holds a NUL character")
-        # Files made with an editor or `echo` end in a line break that nobody means.
-        return text.rstrip("\r\n") or None
-
-    def _invalid(self, key: str | None, what: str) -> CredentialsProblem:
-        return CredentialsProblem(
-            Reason.SECRET_INVALID, f"the key '{key}' of Secret '{self.name}' {what}"
-        )

@@ -128,7 +128,7 @@ class Reconciler:
 
     def _may_say(self, place: Place, status: Status, there: object) -> bool:
         """Whether a status is to be written: what is there is otherwise, and not contested."""
-        if there in (status, status.model_dump(by_alias=True)):
+        if there in (status, status.model_dump(by_alias=True, exclude_none=True)):
             self._contests.agrees(place)
             return False
         return self._contests.may_write(place, _wish(status))
@@ -264,7 +264,7 @@ class Reconciler:
                     # Never a status for another object that took the name meanwhile.
                     "uid": about.uid,
                 },
-                "status": status.model_dump(by_alias=True),
+                "status": status.model_dump(by_alias=True, exclude_none=True),
             },
             subresource="status",
         )

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from stackstore.access import AuthorizedSqlStore, User, acting_as
-from stackstore.credentials.snapshot import Login, Tls
+from stackstore.credentials.snapshot import Login, PostgresBackend, Tls
 from stackstore.errors import BackendUnavailableError, CredentialsError
 from stackstore.kv import KVStore
 from stackstore.pools.login import connect
 from stackstore.pools.slots import LoginRefusedError, UnreachableError
 from stackstore.pools.target import Target
 from stackstore.sql import ColumnDefinition, ColumnType, SqlStore
+from stackstore_operator.render import secret
 from tests.conftest import Database
 from tests.support.pgbouncer import Pgbouncer, PooledServer, pooled
 from tests.support.postgres import PostgresServer
@@ -285,3 +288,36 @@ async def test_four_hundred_share_ten_and_those_share_five(bare_server, postgres
         pgbouncer.stop()
         await bare_server.run("DROP DATABASE few WITH (FORCE)")
         await bare_server.run("DROP ROLE few")
+
+
+async def test_a_stock_server_needs_a_pooler_that_keeps_track_of_statements(database):
+    """Its engine is made this way; it names what it prepares, and no option of the URI stops it."""
+    mode = database.server.pooler
+    target = target_of(database, mode)
+    backend = PostgresBackend(
+        type="sql_postgres",
+        current=target.login.model_copy(update={"revision": "3f9c2a1b"}),
+        tls=target.tls,
+        pooler=mode,
+    )
+    engine = create_async_engine(
+        "postgresql+asyncpg://", connect_args={"dsn": secret.url("sql", backend, STACK_ID)}
+    )
+    refused = []
+
+    async def one() -> None:
+        for number in range(20):
+            try:
+                async with engine.connect() as connection:
+                    await connection.execute(text(f"SELECT {number % 3}"))
+            except DBAPIError as error:
+                refused.append(error)
+
+    await asyncio.gather(*(one() for _ in range(8)))
+    await engine.dispose()
+    if mode == "Session":
+        assert refused == []
+    elif Pgbouncer.version() < (1, 21):
+        assert refused
+        # A statement that isn't there, or one that already is.
+        assert {error.orig.sqlstate for error in refused} <= {"26000", "42P05", "08P01"}

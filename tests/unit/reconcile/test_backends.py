@@ -55,7 +55,7 @@ def test_a_file_needs_no_credentials() -> None:
         (
             {APP: {**LOGIN, "password": b""}},
             ("False", "SecretKeyMissing"),
-            "a password (looked for password)",
+            "a password (looked for password (empty), attribute.password",
         ),
         (
             {APP: {**LOGIN, "port": b"x"}},
@@ -76,7 +76,6 @@ def test_what_is_wrong_with_its_secret(secrets: Any, answer: tuple[str, str], wo
     ("spec", "path"),
     [
         ({"maxConnections": 9}, "`spec.maxConnections`"),
-        ({"postgres": {"pooler": "Transaction"}}, "`spec.postgres.pooler: Transaction`"),
         ({"verification": {"periodSeconds": 60}}, "`spec.verification.periodSeconds`"),
         (
             {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}},
@@ -97,10 +96,28 @@ def test_a_file_of_a_backend_that_is_not_accepted_is_not_used_either() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [{"verification": {"mode": "None"}}, {"postgres": {"pooler": "Session"}}]
+    "spec",
+    [
+        {"verification": {"mode": "None"}},
+        {"postgres": {"pooler": "Session"}},
+        {"postgres": {"pooler": "Transaction"}},
+    ],
 )
 def test_what_is_served_is_accepted(spec: dict[str, Any]) -> None:
     assert told(status_of(postgres(**spec)))["Ready"] == ("True", "Ready")
+
+
+def test_what_a_stock_server_needs_of_a_pooler_is_told() -> None:
+    found = look(postgres(postgres={"pooler": "Transaction"}), {APP: LOGIN}, {}, KEY)
+    assert found.snapshot is not None
+    assert found.accepted.status == "True"
+    assert (
+        "pgbouncer 1.21 or newer with `max_prepared_statements` above 0" in found.accepted.message
+    )
+    for mode in ("None", "Session"):
+        assert (
+            look(postgres(postgres={"pooler": mode}), {APP: LOGIN}, {}, KEY).accepted.message == ""
+        )
 
 
 VERIFY = {"tls": {"mode": "VerifyFull", "caRef": {"name": "ca"}}}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stackstore.credentials.snapshot import Login
 from stackstore_operator.api.backend import Credentials, Postgres
+from stackstore_operator.reconcile import provisioned
 from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
 
 PEM = (Path(__file__).parent / "ca.crt").read_text()
@@ -44,72 +45,41 @@ def problem(*arguments: Any, **keys: str) -> CredentialsProblem:
 
 
 FULL = {"username": "u", "password": "p", "host": "h.db", "port": "1", "database": "d"}
-MAKERS: dict[str, tuple[dict[str, str], dict[str, Any], tuple[Any, ...]]] = {
-    "CloudNativePG": (
-        {
-            "username": "app", "user": "app", "password": "s", "dbname": "app", "host": "pg-rw", "port": "5432",
-            "pgpass": "pg-rw:5432:app:app:s", "uri": "postgresql://app:old@pg-rw.db:5432/app",
-            "jdbc-uri": "jdbc:postgresql://pg-rw.db:5432/app?password=old&user=app",
-        },
-        {}, ("app", "s", "pg-rw.db.svc", 5432, "app"),
-    ),
-    "CloudNativePG, the user's own": (
-        {"username": "app", "password": "s"},
-        {"host": "pg-rw", "database": "app"}, ("app", "s", "pg-rw.db.svc", 5432, "app"),
-    ),
-    "Crunchy": (
-        {"user": "hippo", "password": "s", "host": "hippo-primary.pg.svc", "port": "5432", "dbname": "zoo",
-         "verifier": "SCRAM-SHA-256$x", "uri": "postgresql://hippo:s@hippo-primary.pg.svc:5432/zoo",
-         "pgbouncer-host": "hippo-pgbouncer.pg.svc"},
-        {}, ("hippo", "s", "hippo-primary.pg.svc", 5432, "zoo"),
-    ),
-    "Zalando": (
-        {"username": "zal", "password": "s"},
-        {"host": "acid.db.svc", "database": "d"}, ("zal", "s", "acid.db.svc", 5432, "d"),
-    ),
-    "Crossplane": (
-        {"endpoint": "db.example", "port": "5433", "username": "u", "password": "s", "clusterCA": "unread"},
-        {"database": "d"}, ("u", "s", "db.example", 5433, "d"),
-    ),
-    "Upbound, an instance": (
-        {"endpoint": "rds.example:5432", "address": "rds.example", "port": "5432", "username": "u", "password": "s"},
-        {"database": "d"}, ("u", "s", "rds.example", 5432, "d"),
-    ),
-    "Upbound, with the endpoint alone": (
-        {"endpoint": "rds.example:6432", "username": "u", "password": "s"},
-        {"database": "d"}, ("u", "s", "rds.example", 6432, "d"),
-    ),
-    "Upbound, a cluster": (
-        {"endpoint": "aurora.example", "reader_endpoint": "ro", "master_username": "u", "port": "5432", "password": "s"},
-        {"database": "d"}, ("u", "s", "aurora.example", 5432, "d"),
-    ),
-    "servicebinding.io": (
-        {"type": "postgresql", "provider": "x", "host": "h", "port": "5432", "username": "u", "password": "s",
-         "database": "d", "certificates": "unread"},
-        {}, ("u", "s", "h.db.svc", 5432, "d"),
-    ),
-    "Bitnami, bound, badly encoded": (
-        {"provider": "bitnami", "type": "postgresql", "host": "pg", "port": "5432", "username": "postgres",
-         "password": "p@ss#1", "database": "d", "uri": "postgresql://postgres:p@ss#1@pg:5432/d"},
-        {}, ("postgres", "p@ss#1", "pg.db.svc", 5432, "d"),
-    ),
-    "Bitnami, the superuser's password": (
-        {"username": "postgres", "postgres-password": "s"},
-        {"host": "pg", "database": "d"}, ("postgres", "s", "pg.db.svc", 5432, "d"),
-    ),
-    "a URI alone": (
-        {"connection-string": "postgres://u%40x:p%2Fw%3A@[2001:db8::1]:6000/d%20b?sslmode=require"},
-        {}, ("u@x", "p/w:", "2001:db8::1", 6000, "d b"),
-    ),
-    "a URI without a port": ({"url": "postgresql://u:p@h/d"}, {}, ("u", "p", "h.db.svc", 5432, "d")),
-}  # fmt: skip
 
 
-@pytest.mark.parametrize(("secret", "postgres", "expected"), MAKERS.values(), ids=MAKERS.keys())
-def test_known_makers(
-    secret: dict[str, str], postgres: dict[str, Any], expected: tuple[Any, ...]
-) -> None:
-    assert login(secret, postgres) == expected
+def test_an_endpoint_may_hold_the_port() -> None:
+    secret = {"endpoint": "rds.example:6432", "username": "u", "password": "s", "database": "d"}
+    assert login(secret) == ("u", "s", "rds.example", 6432, "d")
+    assert login({**secret, "port": "5432"})[3] == 5432
+
+
+def test_a_uri_without_a_port_says_5432() -> None:
+    assert login({"url": "postgresql://u:p@h/d"}) == ("u", "p", "h.db.svc", 5432, "d")
+
+
+@pytest.mark.parametrize(
+    ("keys", "index"),
+    [
+        (("username", "user", "master_username"), 0),
+        (("password", "attribute.password", "attribute.master_password"), 1),
+        (("database", "dbname"), 4),
+    ],
+)
+def test_of_several_well_known_keys_the_first_wins(keys: tuple[str, ...], index: int) -> None:
+    rest = {key: value for key, value in FULL.items() if key not in keys}
+    for number, key in enumerate(keys):
+        later = {other: f"v{other}" for other in keys[number:]}
+        assert login({**rest, **dict(reversed(later.items()))})[index] == f"v{key}"
+
+
+def test_hosts_and_uris_are_taken_in_order_too() -> None:
+    rest = {key: value for key, value in FULL.items() if key != "host"}
+    assert login({**rest, "endpoint": "c.x", "address": "b.x", "host": "a.x"})[2] == "a.x"
+    assert login({**rest, "endpoint": "c.x", "address": "b.x"})[2] == "b.x"
+    link = "postgresql://u:p@{}/d"
+    uris = {"connection-string": link.format("c.x"), "url": link.format("b.x")}
+    assert login({**uris, "uri": link.format("a.x")})[2] == "a.x"
+    assert login(uris)[2] == "b.x"
 
 
 def test_parts_beat_a_well_known_uri_one_by_one() -> None:
@@ -199,6 +169,10 @@ def test_postgres_password_is_for_postgres_only() -> None:
         ("[::1]", "::1"),
         ("[2001:db8::1]:6432", "2001:db8::1"),
         ("/var/run/postgresql", "/var/run/postgresql"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("pg:6432", "pg.db.svc"),
+        ("10.0.0.1:6432", "10.0.0.1"),
     ],
 )
 def test_a_bare_host_is_a_service_of_the_backends_namespace(host: str, expected: str) -> None:
@@ -234,14 +208,16 @@ def test_passwords_of_any_characters(password: str) -> None:
         ({"port": "65536"}, {}, "SecretInvalid", "between 1 and 65535"),
         ({"port": "٣"}, {}, "SecretInvalid", "between 1 and 65535"),
         ({"port": "9" * 5000}, {}, "SecretInvalid", "between 1 and 65535"),
-        ({"host": "a b"}, {}, "SecretInvalid", "the key 'host' of Secret 'pg-app' must hold a host name or an address"),
-        ({"host": "h:x"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "h:"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "[::1"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "[::1]x"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "[h]:1"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "postgresql://h"}, {}, "SecretInvalid", "must hold a host name"),
-        ({"host": "::zz"}, {}, "SecretInvalid", "must hold a host name"),
+        ({"host": "a b"}, {}, "SecretInvalid", "the key 'host' of Secret 'pg-app' must hold one host name or one address"),
+        ({"host": "h:x"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "h:"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "[::1"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "[::1]x"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "[h]:1"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "postgresql://h"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "::zz"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "a,b"}, {}, "SecretInvalid", "must hold one host name"),
+        ({"host": "a:1,b:2"}, {}, "SecretInvalid", "must hold one host name"),
         ({}, {"password": "pw"}, "SecretKeyMissing", "the key 'pw' is not in Secret 'pg-app', which has 'database'"),
         ({}, {"uri": "nope"}, "SecretKeyMissing", "the key 'nope' is not in Secret 'pg-app'"),
         ({"u": "x"}, {"uri": "u"}, "SecretInvalid", "the key 'u' of Secret 'pg-app' must hold a postgresql:// URI"),
@@ -267,6 +243,9 @@ def test_what_is_wrong_is_named_by_its_key(change: Any, keys: Any, reason: str, 
         "postgresql://u:p q@h/d",
         "postgresql://u:p\t@h/d",
         "postgresql://u:p@h1,h2/d",
+        "postgresql://u:p@h1:1,h2:2/d",
+        "postgresql://u:p@[::1],[::2]/d",
+        "postgresql://u:p[x]@h,/d",
         "postgresql://u:p@h:0/d",
         "postgresql://u:p@h:99999/d",
         "postgresql://u:p@h:x/d",
@@ -282,7 +261,9 @@ def test_a_uri_that_is_badly_encoded_is_refused_not_guessed_at(uri: str) -> None
     # Where nobody asked for it, it only doesn't help; the message says so.
     found = problem({"uri": uri})
     assert found.reason == "SecretKeyMissing"
-    assert "what stands under 'uri' is not a percent-encoded postgresql:// URI" in str(found)
+    assert str(found).endswith(
+        "and what stands under 'uri' is not a postgresql:// URI of one host with every part percent-encoded"
+    )
     assert login({**FULL, "uri": uri}) == ("u", "p", "h.db", 1, "d")
 
 
@@ -295,12 +276,78 @@ def test_everything_that_is_missing_is_named_at_once_with_what_there_is() -> Non
     assert found.reason == "SecretKeyMissing"
     assert str(found) == (
         "Secret 'pg-app' does not give a user (looked for username, user, master_username); a password (looked "
-        "for password); a host (looked for host, address, endpoint, `spec.postgres.host`); a database (looked for "
+        "for password, attribute.password, attribute.master_password); a host (looked for host, address, endpoint, `spec.postgres.host`); a database (looked for "
         "database, dbname, `spec.postgres.database`); it has 'bar', 'foo'"
     )
+    assert "a password (looked for password (empty), attribute.password" in str(
+        problem({"password": "", "user": "u"})
+    )
+    superuser = str(problem({"user": "postgres", "postgres-password": "\n"}))
+    assert "attribute.master_password, postgres-password (empty))" in superuser
     many = str(problem({f"k{number:02}": "x" for number in range(30)}))
     assert "'k19' and 10 more" in many
     assert "k20" not in many
+
+
+def test_a_directory_in_a_uri_keeps_its_letters() -> None:
+    assert login({"uri": "postgresql://u:p@%2Fvar%2FRun/d"})[2] == "/var/Run"
+
+
+# -- URIs that are out of date
+
+URI = "postgresql://u:p@h.db:1/d"
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        (URI, ""),
+        ("postgresql://u:p@h:1/d", ""),
+        ("postgresql://u:p@H.db.svc.cluster.local.:1/d", ""),
+        ("postgresql://h:1", ""),
+        ("postgresql://u:old@h.db:1/d", "password"),
+        ("postgresql://old:p@h.db:1/d", "username"),
+        ("postgresql://u:p@h.db:1/old", "database"),
+        ("postgresql://u:p@old.db:1/d", "host"),
+        ("postgresql://u:p@h.other.svc:1/d", "host"),
+        ("postgresql://u:p@h.db:2/d", "port"),
+        ("postgresql://u:p@h.db/d", "port"),
+        ("postgresql://old:old@old:2/old", "username, password, database, host"),
+        ("postgresql://u:p#x@h/d", ""),
+    ],
+)
+def test_a_uri_that_says_otherwise_is_told_by_the_names_of_its_parts(uri: str, words: str) -> None:
+    found = resolved({**FULL, "uri": uri})
+    assert parts(found.login) == ("u", "p", "h.db", 1, "d")
+    expected = f"the URI under 'uri' is stale, it has another {words}: it is not used"
+    assert found.stale == (expected if words else "")
+
+
+def test_what_the_backend_says_itself_makes_no_uri_stale() -> None:
+    secret = {**FULL, "p2": "P", "uri": URI}
+    assert resolved(secret, password="p2").stale == ""
+    assert resolved(secret, {"host": "mine", "port": 7, "database": "x"}).stale == ""
+    assert resolved({**secret, "uri": URI.replace("u:p", "o:p")}, uri="uri").stale == ""
+    other = {**secret, "mine": "postgresql://h.db", "uri": "postgresql://u:old@h.db:1/d"}
+    assert "another password" in resolved(other, uri="mine").stale
+
+
+# -- poolers
+
+
+def test_through_a_pooler_means_the_one_that_the_secret_names() -> None:
+    secret = {**FULL, "pgbouncer-host": "b.db", "pgbouncer-port": "6432", "uri": URI}
+    for mode in ("Session", "Transaction"):
+        found = resolved(secret, {"pooler": mode})
+        assert (parts(found.login), found.stale) == (("u", "p", "b.db", 6432, "d"), "")
+    assert login(secret)[2:4] == ("h.db", 1)
+    assert login(secret, {"pooler": "Session", "host": "mine.x"})[2:4] == ("mine.x", 1)
+    assert login(secret, {"pooler": "Session", "port": 9})[2:4] == ("b.db", 9)
+    assert login(secret, {"pooler": "Session"}, host="host")[2:4] == ("h.db", 1)
+    # Without a port of its own it is 5432, not the database's.
+    del secret["pgbouncer-port"]
+    assert login(secret, {"pooler": "Session"})[2:4] == ("b.db", 5432)
+    assert login({**FULL, "pgbouncer-host": ""}, {"pooler": "Session"})[2:4] == ("h.db", 1)
 
 
 # -- TLS
@@ -336,7 +383,7 @@ def test_of_a_bundle_only_the_certificates_are_kept() -> None:
 CANARY = "cAnArY"
 NAMES = (
     "username", "user", "password", "postgres-password", "host", "endpoint", "port", "database", "uri",
-    "url", "ca.crt", "other",
+    "url", "ca.crt", "other", "type", "certificates", "private-key", "pgbouncer-host",
 )  # fmt: skip
 VALUES = st.one_of(
     st.binary(max_size=24).map(lambda raw: raw + CANARY.encode()),
@@ -356,6 +403,7 @@ VALUES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     secret=st.dictionaries(st.sampled_from(NAMES), VALUES),
     keys=st.dictionaries(
@@ -378,3 +426,5 @@ def test_whatever_the_secret_holds_nothing_of_it_is_told(
         assert (raised.__cause__, raised.__context__) == (None, None)
     else:
         assert "password=SecretStr('**********')" in repr(found)
+        assert CANARY.lower() not in found.stale.lower()
+        assert CANARY.lower() not in provisioned.shortcoming(secret).lower()

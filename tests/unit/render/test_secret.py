@@ -49,7 +49,9 @@ def test_tls_is_said_in_the_url(mode, ca):
     assert found == expected
 
 
-@pytest.mark.parametrize(("pooler", "seconds"), [("None", 7), ("Session", None)])
+@pytest.mark.parametrize(
+    ("pooler", "seconds"), [("None", 7), ("Session", None), ("Transaction", None)]
+)
 def test_a_statement_timeout_reaches_a_stock_server_unless_a_pooler_stands_between(pooler, seconds):
     backend_ = postgres("sql_postgres", pooler=pooler, statement_timeout_seconds=7)
     found, _ = uri.parse(secret.url("a", backend_, STACK_ID))

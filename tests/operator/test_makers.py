@@ -1,0 +1,124 @@
+"""Secrets of other operators and charts against a real API server, as their makers apply them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.makers import NAMES, made
+from tests.support.operator import (
+    Api,
+    OperatorProcess,
+    binding,
+    kv,
+    postgres_backend,
+    sqlite_backend,
+    until,
+)
+
+COMPLETE = {
+    "type": "postgresql",
+    "host": "pg-rw",
+    "username": "app",
+    "password": "c4n4ry",
+    "database": "stack",
+}
+
+
+def published(api: Api) -> object:
+    return (api.get("StorageBackend", "sql-default") or {}).get("status", {}).get("binding")
+
+
+@pytest.mark.usefixtures("operator")
+def test_each_gives_the_login_that_its_maker_means(api: Api):
+    """One stack that uses them all: what a pod would read is what each of them says."""
+    makers = {f"m-{name}": made(name, api.namespace) for name in NAMES}
+    api.apply(*(one.secret for one in makers.values()))
+    api.apply(
+        *(postgres_backend(name, one.name, **one.backend) for name, one in makers.items()),
+        sqlite_backend(),
+    )
+    usable = {name: one for name, one in makers.items() if one.gives}
+    for name, one in makers.items():
+        if one.lacks:
+            said = api.wait(
+                "StorageBackend", name, "CredentialsResolved", "False", "SecretKeyMissing"
+            )
+            assert one.lacks in said
+        else:
+            said = api.wait(
+                "StorageBackend", name, "CredentialsResolved", "True", "Resolved", seconds=30
+            )
+            assert said == "; ".join([f"login from Secret '{one.name}'", *one.says])
+        status = (api.get("StorageBackend", name) or {})["status"]
+        assert status.get("binding") == ({"name": one.name} if one.binding else None)
+        assert "c4n4ry" not in json.dumps(status)
+    providers = [
+        {"api": "interactions", "providerId": name, "field": "store", "tableName": f"t{number}",
+         "backendRef": {"name": name}}
+        for number, name in enumerate(sorted(usable))
+    ]  # fmt: skip
+    api.config_map("base", config_yaml=json.dumps({
+        "distro_name": "x", "providers": {"interactions": [
+            {"provider_id": name, "provider_type": "inline::builtin", "config": {}} for name in usable
+        ]},
+    }))  # fmt: skip
+    defaults = {"kv": {"name": "kv-default"}, "sql": {"name": "m-crunchy"}}
+    api.apply(
+        binding(stores=[kv("metadata")], providers=providers, defaults=defaults,
+                baseConfigRef={"name": "base"})
+    )  # fmt: skip
+    api.ready("chat", seconds=30)
+    backends = json.loads(api.data("Secret", "chat-storage")["stackstore.json"])["backends"]
+    for name, one in usable.items():
+        found = backends[name.replace("-", "_")]
+        assert {key: found["current"][key] for key in one.gives} == one.gives, name
+        assert found["pooler"] == one.postgres.get("pooler", "None")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_provisioned_service_is_one_as_long_as_its_secret_is_complete(api: Api):
+    api.secret("pg-app", **COMPLETE)
+    api.apply(postgres_backend(postgres={}))
+    found = until(lambda: published(api), 30)
+    assert found == {"name": "pg-app"}
+    api.secret("pg-app", **{**COMPLETE, "type": ""})
+    until(lambda: published(api) is None, 30)
+    said = api.wait("StorageBackend", "sql-default", "Ready", "True", "Ready", seconds=30)
+    assert said.endswith("no provisioned service (status.binding): there is nothing under 'type'")
+    api.secret("pg-app", **COMPLETE)
+    until(lambda: published(api), 30)
+    # Nothing is left of it when the login goes, and nothing is written that is null.
+    api.delete("Secret", "pg-app")
+    api.wait("StorageBackend", "sql-default", "Ready", "Unknown", "SecretNotFound", seconds=30)
+    assert "binding" not in (api.get("StorageBackend", "sql-default") or {})["status"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_stale_uri_is_told_and_leaves_with_its_cause(api: Api, operator: OperatorProcess):
+    api.secret("pg-app", **COMPLETE, uri="postgresql://app:0ldc4n4ry@pg-rw/stack")
+    api.apply(postgres_backend(postgres={}))
+    words = "the URI under 'uri' is stale, it has another password: it is not used"
+    until(lambda: words in api.condition("StorageBackend", "sql-default")[2], 30)
+    api.secret("pg-app", **COMPLETE, uri="postgresql://app:c4n4ry@pg-rw/stack")
+    until(lambda: words not in api.condition("StorageBackend", "sql-default")[2], 30)
+    assert api.condition("StorageBackend", "sql-default")[:2] == ("True", "Ready")
+    shown = json.dumps([api.list("StorageBackend"), api.list("Event")]) + operator.log()
+    assert "c4n4ry" not in shown
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pooler_in_transaction_mode_is_served_and_what_a_stock_server_needs_is_told(api: Api):
+    api.secret("pg-app", **COMPLETE)
+    place = {"pooler": "Transaction", "statementTimeoutSeconds": 7}
+    api.apply(postgres_backend(postgres=place), sqlite_backend())
+    said = api.wait("StorageBackend", "sql-default", "Accepted", "True", "Accepted", seconds=30)
+    assert "`max_prepared_statements`" in said
+    defaults = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-default"}}
+    api.apply(binding(stores=[kv("metadata")], defaults=defaults))
+    api.ready("chat", seconds=30)
+    data = api.data("Secret", "chat-storage")
+    assert json.loads(data["stackstore.json"])["backends"]["sql_default"]["pooler"] == "Transaction"
+    # A start-up option, which a pooler refuses.
+    assert "options=" not in data["SQL_DEFAULT_URL"]
