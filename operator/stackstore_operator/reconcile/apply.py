@@ -16,6 +16,7 @@ from stackstore_operator.reconcile.outputs import (
     OPERATOR,
     OUR_MANAGERS,
     STACK_LABEL,
+    WATCHED,
     config_map_name,
     is_ours,
     secret_name,
@@ -165,7 +166,11 @@ def _desired(kind: str, name: str, inputs: StackInputs, data: Mapping[str, str])
         "metadata": {
             "name": name,
             "namespace": inputs.namespace,
-            "labels": {MANAGED_BY: OPERATOR, STACK_LABEL: inputs.stack},
+            "labels": {
+                MANAGED_BY: OPERATOR,
+                STACK_LABEL: inputs.stack,
+                **(WATCHED if kind == "ConfigMap" else {}),
+            },
             "ownerReferences": owner_references(inputs),
         },
         "data": dict(data),

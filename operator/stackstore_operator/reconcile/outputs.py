@@ -12,6 +12,10 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 STACK_LABEL = "stackstore.dev/stack"
 OPERATOR = FIELD_MANAGER
 """What `MANAGED_BY` says on our objects."""
+WATCHED = {"ogx.io/watch": "true", "llamastack.io/watch": "true"}
+"""On every ConfigMap of ours: without them the operator of OGXServer finds none, and that of
+LlamaStackDistribution looks at it every five minutes. Always, because to add them later would be a
+write, which restarts whoever reads it. Never on the Secret: that operator would read it whole."""
 OUR_MANAGERS = (FIELD_MANAGER, "stackstore-operator-rollout")
 """The field managers that are us."""
 
