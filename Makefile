@@ -51,9 +51,10 @@ lint: $(ENV) ## ruff, strict mypy, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: generate
-generate: $(ENV) ## Write the generated files (crds/, docs/reasons.md) anew
+generate: $(ENV) ## Write the generated files (crds/, docs/reasons.md, docs/api-reference.md) anew
 	$(BIN)/stackstore-operator crds --output crds
 	$(BIN)/python -m stackstore_operator.api.reasons > docs/reasons.md
+	$(BIN)/python -m stackstore_operator.api.reference > docs/api-reference.md
 
 .PHONY: bench
 bench: $(ENV) ## Benchmarks: NAME=kv for one, CHECK=1 to fail when a bar does not hold

@@ -28,5 +28,14 @@ def test_every_test_that_a_document_names_exists():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(document: Path):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", document.read_text()):
+    # Not what stands in code: a pattern looks like a link.
+    text = re.sub(r"`[^`\n]+`", "", document.read_text())
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_readme():
+    """In the table of its section Documentation."""
+    index = (ROOT / "README.md").read_text()
+    pages = [page.name for page in (ROOT / "docs").glob("*.md")]
+    assert [name for name in pages if f"](docs/{name})" not in index] == []
