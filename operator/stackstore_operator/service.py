@@ -19,9 +19,11 @@ from stackstore_operator.kube import revisionkey, workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.lease import Elector, Timing
 from stackstore_operator.kube.watch import watch
+from stackstore_operator.probe.prober import Prober
 from stackstore_operator.reconcile.cache import Cache
+from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.queue import Queue
-from stackstore_operator.reconcile.reconciler import Look, Reconciler
+from stackstore_operator.reconcile.reconciler import Reconciler
 from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -84,8 +86,12 @@ async def _work(
     try:
         key = await _patiently(lambda: revisionkey.load(client, namespace))
         cache = Cache()
-        queue: Queue[Look] = Queue(Reconciler(client, cache, key, waits).look)
+        prober = Prober()
+        reconciler = Reconciler(client, cache, key, prober, waits)
+        queue: Queue[Look] = Queue(reconciler.look)
+        reconciler.ask = queue.add
         changes = Changes(cache, queue.add)
+        prober.found = changes.visited
         # Before anything is looked at: a binding whose backend wasn't heard of yet would for a moment
         # be told that it is missing.
         await _patiently(lambda: _list(client, changes))
@@ -98,7 +104,10 @@ async def _work(
         async def act() -> None:
             # What was under way when an earlier term ended is nobody's any more.
             changes.everything()
-            await queue.run()
+            try:
+                await queue.run()
+            finally:
+                await prober.close()
 
         await _together(
             kinds.registry(client, changes),

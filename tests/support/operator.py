@@ -287,6 +287,7 @@ def sqlite_backend(
 def postgres_backend(
     name: str = "sql-default", secret: str = "pg-app", **spec: Any
 ) -> dict[str, Any]:
+    """A database that isn't there, so that nobody visits it."""
     return {
         "apiVersion": "stackstore.dev/v1alpha1",
         "kind": "StorageBackend",
@@ -295,6 +296,7 @@ def postgres_backend(
             "type": "sql_postgres",
             "postgres": {"host": "pg-rw.db.svc", "database": "stack", "tls": {"mode": "Disable"}},
             "credentials": {"secretRef": {"name": secret}},
+            "verification": {"mode": "None"},
             **spec,
         },
     }

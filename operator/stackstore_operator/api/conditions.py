@@ -138,3 +138,74 @@ class Reason(enum.StrEnum):
         "and is now tried once in 10; the message names who, and what of it.",
     )
     WAITING = "Waiting", "Something before it has to be settled first."
+    # Verified: whether the database takes the login
+    CONNECTED = "Connected", "The operator logged in with the present login."
+    VERIFYING = "Verifying", "The present login was not tried yet; that is a matter of seconds."
+    VERIFICATION_DISABLED = (
+        "VerificationDisabled",
+        "`spec.verification.mode` is None: the operator does not look into this database.",
+    )
+    NOT_APPLICABLE = (
+        "NotApplicable",
+        "A file or a socket in the pods, which the operator can't look at.",
+    )
+    LOGIN_REFUSED = "LoginRefused", "The database refused the user or the password."
+    ACCESS_DENIED = (
+        "AccessDenied",
+        "The user may not log in, not into this database, or not from where the operator is.",
+    )
+    TLS_REQUIRED = (
+        "TlsRequired",
+        "The server lets in no connection without TLS, and the backend asks for none.",
+    )
+    TLS_NOT_OFFERED = "TlsNotOffered", "The backend asks for TLS, and the server offers none."
+    CERTIFICATE_NOT_TRUSTED = (
+        "CertificateNotTrusted",
+        "The server's certificate is of another authority or for another host, or has expired.",
+    )
+    DATABASE_NOT_FOUND = "DatabaseNotFound", "The server has no database of that name."
+    POOLER_UNDECLARED = (
+        "PoolerUndeclared",
+        "A pooler stands before the database, and `spec.postgres.pooler` doesn't say so.",
+    )
+    SERVER_TOO_OLD = "ServerTooOld", "The server's PostgreSQL is older than what is served."
+    TOO_MANY_CONNECTIONS = (
+        "TooManyConnections",
+        "The server has no connection left to look with; nothing is known of the login.",
+    )
+    SERVER_STARTING = "ServerStarting", "The server starts, recovers or shuts down."
+    HOST_NOT_FOUND = "HostNotFound", "The host's name leads to no address."
+    DATABASE_SILENT = "DatabaseSilent", "Nothing was answered in time."
+    CONNECTION_REFUSED = "ConnectionRefused", "Nothing listens at that address."
+    TLS_FAILED = "TlsFailed", "The TLS handshake broke off, which says nothing of the login."
+    UNREACHABLE = "Unreachable", "The database can't be reached; the message has the details."
+    # Adopted: whether processes use the present login
+    ADOPTED = (
+        "Adopted",
+        "Every process that is expected uses the present login, and no other is in use.",
+    )
+    ADOPTED_BY_SESSIONS = (
+        "AdoptedBySessions",
+        "No session is of an earlier login; stock servers are known by their sessions alone.",
+    )
+    PROCESSES_WAITING = (
+        "ProcessesWaiting",
+        "Processes or sessions still use an earlier login; keep it until this is over.",
+    )
+    CONSUMERS_MISSING = (
+        "ConsumersMissing",
+        "Of the processes that `spec.consumers` leads to expect, some were not seen in the database.",
+    )
+    NO_PROCESS_SEEN = (
+        "NoProcessSeen",
+        "No process of a stack was seen in the database: none runs, or none has used it yet.",
+    )
+    INSTANCES_UNREADABLE = (
+        "InstancesUnreadable",
+        "The login may not read the table in which the processes note what they use.",
+    )
+    ADDRESS_CHANGED = (
+        "AddressChanged",
+        "The login leads to another address than before; who still uses the earlier one can't be seen.",
+    )
+    NOT_VERIFIED = "NotVerified", "The database could not be looked into; see Verified."

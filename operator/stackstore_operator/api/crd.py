@@ -48,9 +48,12 @@ def storage_backend() -> dict[str, Any]:
         columns=[
             ("Type", "string", ".spec.type", 0),
             ("Ready", "string", _condition("Ready", "status"), 0),
-            ("Reason", "string", _condition("Ready", "reason"), 0),
+            ("Verified", "string", _condition("Verified", "status"), 0),
+            ("Adopted", "string", _condition("Adopted", "status"), 0),
+            ("Revision", "string", ".status.revision", 0),
             ("Bindings", "integer", ".status.bindings", 0),
-            ("Revision", "string", ".status.revision", 1),
+            ("Reason", "string", _condition("Ready", "reason"), 0),
+            ("Server", "string", ".status.serverVersion", 1),
             ("Message", "string", _condition("Ready", "message"), 1),
         ],
     )
@@ -69,6 +72,7 @@ def store_binding() -> dict[str, Any]:
         columns=[
             ("Stack", "string", ".spec.stack", 0),
             ("Ready", "string", _condition("Ready", "status"), 0),
+            ("Adopted", "string", _condition("Adopted", "status"), 0),
             ("Reason", "string", _condition("Ready", "reason"), 0),
             ("ConfigMap", "string", ".status.configMapName", 0),
             ("Secret", "string", ".status.secretName", 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackstore_operator.api.backend import StorageBackend, Verification
+from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import (
     CONSUMER_KINDS,
     JOURNALED,
@@ -27,9 +27,6 @@ def _of_backend(backend: StorageBackend) -> Iterator[str]:
         yield "`spec.maxConnections`"
     if spec.allowed_namespaces.from_ == "Selector":
         yield "`spec.allowedNamespaces.from: Selector`"
-    # Nobody verifies yet: the default says nothing about it, another period would.
-    if spec.verification.period_seconds != Verification().period_seconds:
-        yield "`spec.verification.periodSeconds`"
 
 
 def _of_binding(binding: StoreBinding) -> Iterator[str]:

@@ -12,10 +12,12 @@ from pydantic import ValidationError
 
 from stackstore_operator.api.backend import StorageBackend, allows
 from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.probe.finding import Finding
+from stackstore_operator.reconcile import news
 from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.reconcile.invalid import told
-from stackstore_operator.reconcile.reconciler import Look
+from stackstore_operator.reconcile.looks import Look
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,11 @@ class Changes:
         """A workload that may run a stack's server, or an autoscaler, came, changed or went."""
         for stack in self._cache.stacks_run_by(kind, (namespace, name)):
             self._look(Look("stack", *stack))
+
+    def visited(self, key: Key, before: Finding | None, found: Finding) -> None:
+        """A backend's database was visited; arguments as of `news.of_finding`."""
+        for look in news.of_finding(self._cache, key, before, found):
+            self._look(look)
 
     def everything(self) -> None:
         """Look at all that is known."""

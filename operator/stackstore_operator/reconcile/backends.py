@@ -17,7 +17,7 @@ from stackstore_operator.api.backend import (
 )
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.support import unsupported
-from stackstore_operator.reconcile import conditions, provisioned
+from stackstore_operator.reconcile import adoption, conditions, provisioned, verification
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.credentials import CredentialsProblem, Resolved, resolve
 from stackstore_operator.reconcile.inputs import BackendInputs, Key
@@ -88,23 +88,43 @@ def look(
     )
 
 
-def status(inputs: BackendInputs, now: int) -> StorageBackendStatus:
-    """The status to write."""
+def status(
+    inputs: BackendInputs, now: int, state: BackendState | None = None
+) -> StorageBackendStatus:
+    """The status to write.
+
+    Args:
+        inputs: what was read.
+        now: epoch seconds.
+        state: what the backend amounts to, if that was looked at already.
+    """
     backend = inputs.backend
-    state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+    state = state or look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+    finding = inputs.finding
+    if finding is not None and finding.revision != state.revision:
+        finding = None
+    verified = verification.said(backend, state.snapshot, finding)
+    parts = [state.accepted, state.credentials]
+    # What nobody knows takes nothing away from a backend that may be fine; a refusal does.
+    if verified.status == "False":
+        parts.append(verified)
     said = [
-        conditions.summary([state.accepted, state.credentials]),
+        conditions.summary(parts),
         state.accepted,
         state.credentials,
-        conditions.not_yet("Verified"),
-        conditions.not_yet("Adopted"),
+        verified,
+        adoption.of_backend(backend, state.snapshot, finding, inputs.uses),
     ]
+    version = finding.server_version if finding is not None else ""
+    if not version and backend.status.revision == state.revision:
+        version = backend.status.server_version
     generation = backend.metadata.generation
     return StorageBackendStatus(
         observed_generation=generation,
         conditions=conditions.timed(said, backend.status.conditions, generation, now),
         bindings=inputs.bindings,
         revision=state.revision,
+        server_version=version,
         binding=ServiceBinding(name=state.binding) if state.binding else None,
     )
 

@@ -36,6 +36,7 @@ class Cache:
         self._in_force: dict[Key, set[Key]] = {}
         self._consumers: dict[tuple[str, Key], set[Key]] = {}
         self._consuming: dict[str, set[Key]] = {}
+        self._earlier: dict[Key, dict[Key, bool]] = {}
 
     # -- changes
 
@@ -84,6 +85,7 @@ class Cache:
         self._unlink(key)
         if old is not None and (key[0], old.spec.stack) not in self._stacks:
             self._in_force.pop((key[0], old.spec.stack), None)
+            self._earlier.pop((key[0], old.spec.stack), None)
 
     def _unlink(self, key: Key) -> None:
         self._unreadable_bindings.pop(key, None)
@@ -101,6 +103,10 @@ class Cache:
     def note_in_force(self, stack: Key, backends: set[Key]) -> None:
         """A stack's Secret holds the logins of these backends, whoever refers to them by now."""
         self._in_force[stack] = backends
+
+    def note_earlier(self, stack: Key, backends: dict[Key, bool]) -> None:
+        """A stack's Secret holds earlier logins of these backends; True: one for another address."""
+        self._earlier[stack] = backends
 
     # -- questions
 
@@ -148,6 +154,14 @@ class Cache:
         """The stacks that refer to a backend, or hold its login."""
         referring = {(b.metadata.namespace, b.spec.stack) for b in self.users_of(backend)}
         return referring | {stack for stack, held in self._in_force.items() if backend in held}
+
+    def holding_earlier(self, backend: Key) -> list[Key]:
+        """The stacks whose Secrets hold an earlier login of a backend."""
+        return [stack for stack, held in self._earlier.items() if backend in held]
+
+    def has_moved(self, stack: Key, backend: Key) -> bool:
+        """Whether a stack's Secret holds an earlier login of a backend for another address."""
+        return self._earlier.get(stack, {}).get(backend, False)
 
     def backends_reading(self, kind: str, key: Key) -> Iterator[Key]:
         """The backends that read a Secret or ConfigMap."""

@@ -11,6 +11,7 @@ from stackstore_operator.api.conditions import Condition, Reason, Status
 _MAX_MESSAGE = 2_000
 INFORMATIVE = ("Adopted", "ConsumersResolved")
 """Conditions of a binding that never lower Ready."""
+_REASONS = {str(reason): reason for reason in Reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,19 @@ def timed(
     return conditions
 
 
+def known(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """The condition of this type, if there is one."""
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+def repeated(condition: Condition) -> Said | None:
+    """What a condition in the cluster says; None when its reason is none of this release."""
+    reason = _REASONS.get(condition.reason)
+    if reason is None:
+        return None
+    return Said(condition.type, condition.status, reason, condition.message)
+
+
 def turned(before: Iterable[Condition], ready: Condition) -> bool:
     """Whether Ready has another status or reason than before: what an event tells."""
     known = {condition.type: (condition.status, condition.reason) for condition in before}
@@ -63,8 +77,3 @@ def summary(parts: Iterable[Said]) -> Said:
             if part.status == status:
                 return Said("Ready", part.status, part.reason, part.message)
     return Said("Ready", "True", Reason.READY, parts[-1].message if parts else "")
-
-
-def not_yet(type_: str) -> Said:
-    """A condition whose truth this release can't know."""
-    return Said(type_, "Unknown", Reason.NOT_YET_SUPPORTED, "this release does not look yet")

@@ -7,7 +7,7 @@ note beside it (`record`).
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from stackstore.credentials.snapshot import (
@@ -19,7 +19,7 @@ from stackstore.credentials.snapshot import (
 )
 from stackstore.errors import ConfigError
 from stackstore_operator.reconcile import record
-from stackstore_operator.reconcile.inputs import StackInputs
+from stackstore_operator.reconcile.inputs import Key, StackInputs
 from stackstore_operator.reconcile.outputs import is_ours, secret_name
 from stackstore_operator.reconcile.record import Record
 from stackstore_operator.reconcile.resolution import Backend, Found, find, is_withdrawn
@@ -65,13 +65,14 @@ def withdrawn(inputs: StackInputs, before: Before) -> set[str]:
 
 
 def continued(name: str, found: Found, before: Before, now: int) -> Backend:
-    """A backend with the logins it had before, for as long as their grace lasts."""
+    """A backend with the logins it had before, for as long as their grace lasts or they are used."""
     old = before.snapshot.backends.get(name) if before.snapshot else None
     new = found.snapshot
     if (
         not isinstance(new, PostgresBackend)
         or not isinstance(old, PostgresBackend)
         or before.record.origins.get(name, found.key) != found.key
+        or found.settled
     ):
         return new
     until = now + found.grace
@@ -110,6 +111,16 @@ def followed(inputs: StackInputs, before: Before) -> Snapshot | None:
     )
 
 
+def earlier(snapshot: Snapshot | None, origins: Mapping[str, Key]) -> dict[Key, bool]:
+    """The backends of which there are earlier logins; True: one of them is for another address."""
+    found: dict[Key, bool] = {}
+    for name, backend in (snapshot.backends if snapshot else {}).items():
+        if isinstance(backend, PostgresBackend) and backend.previous and name in origins:
+            moved = any(_place(login) != _place(backend.current) for login in backend.previous)
+            found[origins[name]] = found.get(origins[name], False) or moved
+    return found
+
+
 def next_expiry(snapshot: Snapshot | None) -> int | None:
     """Epoch seconds at which the first previous login expires; None when there is none."""
     backends: Iterable[Backend] = snapshot.backends.values() if snapshot else ()
@@ -130,6 +141,10 @@ def _expired(old: Backend, now: int) -> Backend:
         return old
     kept = tuple(login for login in old.previous if login.usable_until > now)
     return old.model_copy(update={"previous": kept})
+
+
+def _place(login: Login) -> tuple[object, ...]:
+    return login.host.lower(), login.port, login.database
 
 
 def _same(login: Login) -> tuple[object, ...]:

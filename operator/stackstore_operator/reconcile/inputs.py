@@ -11,6 +11,8 @@ from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
 from stackstore_operator.kube.workloads import Workloads
+from stackstore_operator.probe.finding import Finding
+from stackstore_operator.reconcile.census import Use
 
 Key = tuple[str, str]
 """(namespace, name)"""
@@ -30,6 +32,8 @@ class StackInputs:
         now: epoch seconds.
         unreadable: bindings of the stack that can't be read; while there are any, only logins follow.
         workloads: what was read of those that its bindings name in `spec.consumers`.
+        findings: what visits to the backends' databases found last, with whatever login.
+        uses: how the stack uses each backend.
     """
 
     namespace: str
@@ -44,14 +48,23 @@ class StackInputs:
     now: int = 0
     unreadable: tuple[ObjectMeta, ...] = ()
     workloads: Workloads = NO_WORKLOADS
+    findings: Mapping[Key, Finding] = field(default_factory=dict)
+    uses: Mapping[Key, Use] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BackendInputs:
-    """What is known about one backend."""
+    """What is known about one backend.
+
+    Attributes:
+        finding: what the last visit to its database found, with whatever login; None: none was made.
+        uses: of the stacks that it allows.
+    """
 
     backend: StorageBackend
     secrets: Mapping[Key, Mapping[str, bytes]]
     config_maps: Mapping[Key, Mapping[str, str]]
     bindings: int
     key: bytes = field(repr=False)
+    finding: Finding | None = None
+    uses: tuple[Use, ...] = ()

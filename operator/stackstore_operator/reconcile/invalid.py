@@ -36,11 +36,7 @@ def backend_status(
         before = StorageBackendStatus.model_validate(obj.get("status") or {})
     except ValidationError:
         before = StorageBackendStatus()
-    said = [
-        *_said(error, "CredentialsResolved"),
-        conditions.not_yet("Verified"),
-        conditions.not_yet("Adopted"),
-    ]
+    said = _said(error, "CredentialsResolved", extra=("Verified", "Adopted"))
     return before.model_copy(update=_update(obj, said, before.conditions, now))
 
 
@@ -50,19 +46,17 @@ def binding_status(obj: Mapping[str, Any], error: ValidationError, now: int) -> 
         before = StoreBindingStatus.model_validate(obj.get("status") or {})
     except ValidationError:
         before = StoreBindingStatus()
-    said = [*_said(error, "BackendsResolved", "Rendered"), conditions.not_yet("Adopted")]
+    said = _said(error, "BackendsResolved", "Rendered", extra=("Adopted",))
     return before.model_copy(update=_update(obj, said, before.conditions, now))
 
 
-def _said(error: ValidationError, *waiting: str) -> list[Said]:
-    parts = [
-        Said("Accepted", "False", Reason.INVALID, told(error)),
-        *(
-            Said(type_, "Unknown", Reason.WAITING, "the object is not accepted")
-            for type_ in waiting
-        ),
-    ]
-    return [conditions.summary(parts), *parts]
+def _said(error: ValidationError, *waiting: str, extra: Iterable[str]) -> list[Said]:
+    parts = [Said("Accepted", "False", Reason.INVALID, told(error)), *map(_waiting, waiting)]
+    return [conditions.summary(parts), *parts, *map(_waiting, extra)]
+
+
+def _waiting(type_: str) -> Said:
+    return Said(type_, "Unknown", Reason.WAITING, "the object is not accepted")
 
 
 def _update(

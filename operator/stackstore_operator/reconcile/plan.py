@@ -13,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from stackstore.credentials.snapshot import Snapshot
-from stackstore_operator.api.binding import StoreBindingStatus
+from stackstore.credentials.snapshot import PostgresBackend, Snapshot
+from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
-from stackstore_operator.reconcile import conditions, consumers, continuity, moves
+from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, moves
+from stackstore_operator.reconcile.census import Use
 from stackstore_operator.reconcile.composition import Composition, compose, run_config_name
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.continuity import Before
-from stackstore_operator.reconcile.inputs import StackInputs
+from stackstore_operator.reconcile.inputs import Key, StackInputs
 from stackstore_operator.reconcile.outputs import config_map_name, is_ours, secret_name
 from stackstore_operator.reconcile.record import RECORD_KEY, Record
 from stackstore_operator.reconcile.resolution import Resolution, resolve
@@ -47,6 +48,7 @@ class Plan:
         secret: the data of the Secret; None: leave it as it is.
         statuses: by the binding's name.
         again_at: epoch seconds at which something expires; None: nothing does.
+        earlier: the backends of which the Secret holds earlier logins; True: for another address.
     """
 
     config: str | None
@@ -54,6 +56,7 @@ class Plan:
     statuses: Mapping[str, StoreBindingStatus]
     announcements: tuple[Announcement, ...]
     again_at: int | None
+    earlier: Mapping[Key, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def plan(inputs: StackInputs) -> Plan:
         statuses,
         announcements(inputs, statuses),
         continuity.next_expiry(snapshot),
+        continuity.earlier(snapshot, outputs.record.origins),
     )
 
 
@@ -231,7 +235,7 @@ def _statuses(
         if accepted.status != "True" or resolved.status != "True":
             mine = _waiting("the binding is not accepted, or its backends are not resolved")
         parts = [accepted, resolved, mine]
-        said = [conditions.summary(parts), *parts, conditions.not_yet("Adopted")]
+        said = [conditions.summary(parts), *parts, _adopted(inputs, outputs, binding)]
         # These lower nothing: pods may come later than what they run on.
         told = consumers.said(binding, inputs.workloads)
         said += [told] if told is not None else []
@@ -245,6 +249,29 @@ def _statuses(
             revision=outputs.snapshot.revision if outputs.snapshot is not None else "",
         )
     return statuses
+
+
+def _adopted(inputs: StackInputs, outputs: _Outputs, binding: StoreBinding) -> Said:
+    """Whether the stack's processes use the logins that its Secret holds now."""
+    snapshot = outputs.snapshot
+    if snapshot is None:
+        return Said("Adopted", "Unknown", Reason.WAITING, "nothing is rendered yet")
+    parts = []
+    for name, backend in sorted(snapshot.backends.items()):
+        key = outputs.record.origins.get(name)
+        if not isinstance(backend, PostgresBackend):
+            continue
+        found = inputs.findings.get(key) if key is not None else None
+        if found is not None and found.revision != backend.current.revision:
+            found = None
+        origin = inputs.backends.get(key) if key is not None else None
+        use = inputs.uses.get(key) if key is not None else None
+        # What is in force goes by the name that it has in the Secret, whatever bindings say by now.
+        use = replace(use or Use(snapshot.stack_id, frozenset()), names=frozenset({name}))
+        parts.append(adoption.Part(name, origin, found, use))
+    same = binding.status.revision == snapshot.revision
+    before = conditions.known(binding.status.conditions, "Adopted") if same else None
+    return adoption.of_stack(parts, before)
 
 
 def announcements(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
@@ -16,19 +16,24 @@ from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube import workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
-from stackstore_operator.reconcile import consumers, record
+from stackstore_operator.probe.prober import Prober
+from stackstore_operator.reconcile import consumers, news, record
 from stackstore_operator.reconcile.apply import apply_outputs
+from stackstore_operator.reconcile.backends import look as look_at
 from stackstore_operator.reconcile.backends import status as backend_status
 from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.conditions import turned
 from stackstore_operator.reconcile.contest import Contests, Place, fingerprint
 from stackstore_operator.reconcile.failure import after_failure
+from stackstore_operator.reconcile.following import follow
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
 from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
 from stackstore_operator.reconcile.invalid import binding_status
+from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 from stackstore_operator.reconcile.plan import Announcement, Plan, plan
 from stackstore_operator.reconcile.sources import Source
+from stackstore_operator.reconcile.uses import use_of, uses_of
 from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -39,17 +44,6 @@ reconcile_id: ContextVar[str] = ContextVar("reconcile_id", default="")
 """Set while something is looked at, so that its log lines can be found together."""
 
 
-class Look(NamedTuple):
-    """A thing to look at."""
-
-    kind: Literal["stack", "backend"]
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
 class Reconciler:
     """Turns looks into writes.
 
@@ -57,15 +51,26 @@ class Reconciler:
         client: the way to the API server.
         cache: what is known of our own kinds.
         key: what revisions are computed with.
+        prober: visits databases.
         waits: how long to wait for what.
+
+    Attributes:
+        ask: asks for a look at something else that a look has news for.
     """
 
     def __init__(
-        self, client: Client, cache: Cache, key: bytes, waits: Waits | None = None
+        self,
+        client: Client,
+        cache: Cache,
+        key: bytes,
+        prober: Prober,
+        waits: Waits | None = None,
     ) -> None:
+        self.ask: Callable[[Look], None] = lambda _: None
         self._client = client
         self._cache = cache
         self._key = key
+        self._prober = prober
         self._contests = Contests((waits or Waits()).contests)
 
     async def look(self, look: Look) -> float | None:
@@ -100,6 +105,7 @@ class Reconciler:
             decided = after_failure(inputs, decided, told, Reason.FIELD_CONTESTED)
         agains = [c.again_in for c in contested]
         agains += await self._say(bindings, decided)
+        self._cache.note_earlier((look.namespace, look.name), dict(decided.earlier))
         if decided.again_at is not None:
             agains.append(max(1.0, decided.again_at - inputs.now))
         return min(agains, default=None)
@@ -137,11 +143,13 @@ class Reconciler:
         key = (look.namespace, look.name)
         unreadable = self._cache.unreadable_backends.get(key)
         if unreadable is not None:
+            self._prober.forget(key)
             said = unreadable_backend_status(*unreadable, int(time.time()))
             await self._say_unreadable("StorageBackend", unreadable, said)
             return None
         backend = self._cache.backends.get(key)
         if backend is None:
+            self._prober.forget(key)
             return None
         secrets, config_maps = await self._referents([backend])
         inputs = BackendInputs(
@@ -152,8 +160,12 @@ class Reconciler:
                 allows(backend, binding.metadata.namespace) for binding in self._cache.users_of(key)
             ),
             key=self._key,
+            finding=self._prober.finding(key),
+            uses=uses_of(self._cache, key),
         )
-        status = backend_status(inputs, int(time.time()))
+        state = look_at(backend, secrets, config_maps, self._key)
+        status = backend_status(inputs, int(time.time()), state)
+        follow(self._prober, backend, state, status, inputs.uses)
         place = Place("StorageBackend", *key)
         if self._may_say(place, status, backend.status):
             await self._write_backend(backend, status)
@@ -162,6 +174,8 @@ class Reconciler:
             if turned(backend.status.conditions, ready):
                 told = Announcement(look.name, ready.status != "True", ready.reason, ready.message)
                 await post(self._client, "StorageBackend", backend.metadata, told)
+        for other in news.of_status(self._cache, backend, status):
+            self.ask(other)
         return self._contests.again_in(place)
 
     async def _read(
@@ -203,6 +217,14 @@ class Reconciler:
             workloads=await workloads.read(
                 self._client, look.namespace, ((c.kind, c.name) for c in consumers.named(bindings))
             ),
+            findings={
+                key: found for key in backends if (found := self._prober.finding(key)) is not None
+            },
+            uses={
+                key: use_of(self._cache, backend, (look.namespace, look.name))
+                for key, backend in backends.items()
+                if allows(backend, look.namespace)
+            },
         )
 
     async def _referents(

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.backend import StorageBackend, allows
 from stackstore_operator.api.conditions import Reason
+from stackstore_operator.reconcile.adoption import is_adopted
 from stackstore_operator.reconcile.backends import look
 from stackstore_operator.reconcile.composition import Composition, Use
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import Key, StackInputs
+from stackstore_operator.reconcile.verification import verified
 
 Backend = PostgresBackend | SqliteBackend
 
@@ -23,11 +25,13 @@ class Found:
         key: namespace and name of its object.
         snapshot: how a stack sees it, without previous logins.
         grace: how many seconds a replaced login stays usable.
+        settled: this login is verified, and nobody uses an earlier one any more.
     """
 
     key: Key
     snapshot: Backend
     grace: int
+    settled: bool = False
 
 
 @dataclass
@@ -123,4 +127,6 @@ def _follow(inputs: StackInputs, use: Use) -> Found | Said:
 
 
 def _found(key: Key, backend: StorageBackend, snapshot: Backend) -> Found:
-    return Found(key, snapshot, backend.spec.rotation.grace_seconds)
+    current = snapshot.current.revision if isinstance(snapshot, PostgresBackend) else ""
+    settled = verified(backend, current) is True and is_adopted(backend, current)
+    return Found(key, snapshot, backend.spec.rotation.grace_seconds, settled)

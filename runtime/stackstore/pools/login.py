@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
 import asyncpg
 
 from stackstore.errors import ConfigError
+from stackstore.pools.faults import Fault
 from stackstore.pools.slots import LoginRefusedError, UnreachableError
 from stackstore.pools.target import Target
 from stackstore.pools.tls import Attempt, attempts
@@ -52,7 +54,7 @@ async def connect(target: Target) -> asyncpg.Connection:
     try:
         ways = attempts(target.tls)
     except ConfigError as error:
-        raise LoginRefusedError(f"{where}: {error}") from None
+        raise LoginRefusedError(f"{where}: {error}", Fault.CA) from None
     failure: LoginRefusedError | UnreachableError | None = None
     for way in ways:
         connection, failure, declined = await _connect(target, way, where)
@@ -106,7 +108,7 @@ async def _connect(
             connection.terminate()
         if not isinstance(error, Exception):
             raise
-        return None, _translated(error, where), _declined(error, way)
+        return None, _translated(error, way, where), _declined(error, way)
     return connection, None, False
 
 
@@ -133,26 +135,63 @@ def _offers_no_tls(error: Exception) -> bool:
     return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
 
 
-def _translated(error: Exception, where: str) -> LoginRefusedError | UnreachableError:
+def _translated(error: Exception, way: Attempt, where: str) -> LoginRefusedError | UnreachableError:
     if _offers_no_tls(error):
-        return LoginRefusedError(f"{where}: the server offers no TLS")
+        return LoginRefusedError(f"{where}: the server offers no TLS", Fault.NO_TLS)
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the server's certificate was not accepted: {error.verify_message}"
-        return LoginRefusedError(f"{where}: {reason}")
+        return LoginRefusedError(f"{where}: {reason}", Fault.CERTIFICATE)
     if isinstance(error, asyncpg.ProtocolViolationError) and (said := _pooler_says(error)):
-        return LoginRefusedError(f"{where}: {said}")
+        return LoginRefusedError(f"{where}: {said[0]}", said[1])
     if isinstance(error, asyncpg.PostgresError):
         reason = f"{where}: {type(error).__name__} (SQLSTATE {error.sqlstate})"
-        return (LoginRefusedError if isinstance(error, _REFUSALS) else UnreachableError)(reason)
+        kind = LoginRefusedError if isinstance(error, _REFUSALS) else UnreachableError
+        return kind(reason, _server_says(error, way))
     if isinstance(error, ssl.SSLError):
         # Cut off in the middle, or no TLS at the other end: it says nothing about the login.
-        return UnreachableError(f"{where}: the TLS handshake failed ({error.reason or 'cut off'})")
+        return UnreachableError(
+            f"{where}: the TLS handshake failed ({error.reason or 'cut off'})", Fault.HANDSHAKE
+        )
     if isinstance(error, OSError):
         # The system's words: they hold addresses at most.
         detail = error.strerror or str(error)
-        return UnreachableError(f"{where}: {type(error).__name__}{detail and f': {detail}'}")
+        return UnreachableError(
+            f"{where}: {type(error).__name__}{detail and f': {detail}'}", _system_says(error)
+        )
     # Whatever it is (a host's name that can't be encoded, say): the pool must go on.
-    return UnreachableError(f"{where}: {type(error).__name__}")
+    fault = Fault.NAME if isinstance(error, UnicodeError) else Fault.OTHER
+    return UnreachableError(f"{where}: {type(error).__name__}", fault)
+
+
+def _server_says(error: asyncpg.PostgresError, way: Attempt) -> Fault:
+    match error:
+        case asyncpg.InvalidPasswordError():
+            return Fault.LOGIN
+        case asyncpg.InvalidCatalogNameError():
+            return Fault.DATABASE
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            # The file's name stands in the message in every language.
+            return Fault.PLAIN if way is None and "pg_hba.conf" in str(error) else Fault.ENTRY
+        case asyncpg.InsufficientPrivilegeError():
+            return Fault.ENTRY
+        case asyncpg.TooManyConnectionsError():
+            return Fault.FULL
+        case asyncpg.CannotConnectNowError():
+            return Fault.STARTING
+        case asyncpg.ProtocolViolationError() if "no more connections allowed" in str(error):
+            return Fault.FULL  # pgbouncer's max_client_conn
+    return Fault.OTHER
+
+
+def _system_says(error: OSError) -> Fault:
+    if isinstance(error, socket.gaierror):
+        return Fault.NAME
+    if isinstance(error, TimeoutError):
+        return Fault.SILENCE
+    # Of a host with several addresses there is one error, which tells of each in its text.
+    said = str(error)
+    closed = isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in said
+    return Fault.CLOSED if closed else Fault.OTHER
 
 
 def _leave_sessions_alone(connection: asyncpg.Connection) -> None:
@@ -163,22 +202,24 @@ def _leave_sessions_alone(connection: asyncpg.Connection) -> None:
 def _too_old(where: str, version: int) -> LoginRefusedError:
     return LoginRefusedError(
         f"{where}: the server is PostgreSQL {version}; {OLDEST_VERSION} is the oldest that is served, so "
-        "upgrade it"
+        "upgrade it",
+        Fault.TOO_OLD,
     )
 
 
-def _pooler_says(error: asyncpg.PostgresError) -> str | None:
+def _pooler_says(error: asyncpg.PostgresError) -> tuple[str, Fault] | None:
     """Why a pooler refuses a login for good; None: it may be let in another time.
 
     pgbouncer says everything with one SQLSTATE, so its words are looked at. They aren't passed on.
     """
     said = str(error)
     if "unsupported startup parameter" in said:
-        return "a pooler stands before the database; say so in pooler: Session or Transaction"
+        told = "a pooler stands before the database; say so in pooler: Session or Transaction"
+        return told, Fault.POOLER
     if any(words in said for words in ("authentication failed", "no such user")):
-        return f"the pooler refused the login (SQLSTATE {error.sqlstate})"
+        return f"the pooler refused the login (SQLSTATE {error.sqlstate})", Fault.LOGIN
     if "no such database" in said or ("database" in said and "does not exist" in said):
-        return f"the pooler knows no such database (SQLSTATE {error.sqlstate})"
+        return f"the pooler knows no such database (SQLSTATE {error.sqlstate})", Fault.DATABASE
     return None
 
 

@@ -6,14 +6,22 @@ import time
 from collections.abc import Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from stackstore.pools.faults import Fault
+
 T = TypeVar("T", bound=Hashable)
 
 
-class LoginRefusedError(Exception):
+class _NotOpenedError(Exception):
+    def __init__(self, message: str, fault: Fault = Fault.OTHER) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+class LoginRefusedError(_NotOpenedError):
     """The database answered and said no: to the login, to the database's name or to the TLS."""
 
 
-class UnreachableError(Exception):
+class UnreachableError(_NotOpenedError):
     """No answer that says anything about the login: down, starting, full, cut off."""
 
 

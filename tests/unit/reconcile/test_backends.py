@@ -33,8 +33,8 @@ def test_a_good_backend() -> None:
         "Ready": ("True", "Ready"),
         "Accepted": ("True", "Accepted"),
         "CredentialsResolved": ("True", "Resolved"),
-        "Verified": ("Unknown", "NotYetSupported"),
-        "Adopted": ("Unknown", "NotYetSupported"),
+        "Verified": ("Unknown", "Verifying"),
+        "Adopted": ("Unknown", "Verifying"),
     }
     assert (found.bindings, found.observed_generation, found.server_version) == (3, 1, "")
     assert len(found.revision) == 8
@@ -76,7 +76,6 @@ def test_what_is_wrong_with_its_secret(secrets: Any, answer: tuple[str, str], wo
     ("spec", "path"),
     [
         ({"maxConnections": 9}, "`spec.maxConnections`"),
-        ({"verification": {"periodSeconds": 60}}, "`spec.verification.periodSeconds`"),
         (
             {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}},
             "`spec.allowedNamespaces.from: Selector`",
@@ -99,6 +98,7 @@ def test_a_file_of_a_backend_that_is_not_accepted_is_not_used_either() -> None:
     "spec",
     [
         {"verification": {"mode": "None"}},
+        {"verification": {"periodSeconds": 60}},
         {"postgres": {"pooler": "Session"}},
         {"postgres": {"pooler": "Transaction"}},
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stackstore_operator.api.conditions import Condition, Reason
-from stackstore_operator.reconcile.conditions import Said, not_yet, summary, timed
+from stackstore_operator.reconcile.conditions import Said, known, repeated, summary, timed
 from tests.unit.reconcile.samples import NOW
 
 FIRST, LATER = "2027-01-15T08:00:00Z", "2027-01-15T08:01:00Z"
@@ -49,9 +49,14 @@ def test_ready_repeats_the_first_that_is_not_false_before_unknown() -> None:
     assert summary([good]) == Said("Ready", "True", Reason.READY)
     assert summary([good, unknown]) == Said("Ready", "Unknown", Reason.WAITING, "waits")
     assert summary([unknown, good, bad]) == Said("Ready", "False", Reason.INVALID, "is bad")
-    assert not_yet("Verified") == Said(
-        "Verified", "Unknown", Reason.NOT_YET_SUPPORTED, "this release does not look yet"
-    )
+
+
+def test_what_stands_in_the_cluster_is_repeated_if_this_release_knows_its_reason() -> None:
+    (made,) = timed([said(message="m")], [], 1, NOW)
+    assert repeated(made) == said(message="m")
+    assert repeated(made.model_copy(update={"reason": "OfAnotherRelease"})) is None
+    assert known([made], made.type) == made
+    assert known([made], "Other") is None
 
 
 def test_reasons_are_words_that_the_schema_takes_and_have_a_meaning() -> None:

@@ -182,7 +182,7 @@ OF_BINDINGS: dict[str, tuple[dict[str, Any], Any]] = {
 
 # What says nothing more than what is so anyway, and why.
 AS_IT_IS = {
-    "verification.mode": "nobody verifies yet, which is what 'None' asks for",
+    "verification.periodSeconds": "it says how often the database is visited (test_following)",
     "serverRelease": "the one release that is known is the default",
 }
 # Refused as a whole, whatever it says.
