@@ -58,6 +58,9 @@ async def read(client: Client, namespace: str, names: Iterable[WorkloadName]) ->
 
 
 async def _read(client: Client, namespace: str, kind: str, name: str) -> Workload:
+    if kind not in CONSUMER_KINDS:
+        # The binding that names it is not accepted, and says so.
+        return Workload()
     try:
         obj = await client.get(kind, namespace, name)
     except ApiError as error:
