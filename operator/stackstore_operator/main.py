@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from stackstore_operator import logs
 from stackstore_operator.api import crd
 from stackstore_operator.kube.client import ApiError
-from stackstore_operator.service import serve
+from stackstore_operator.service import Settings, serve
 
 app = typer.Typer(
     name="stackstore-operator",
@@ -22,6 +23,8 @@ app = typer.Typer(
     # A traceback with locals would hold Secrets.
     pretty_exceptions_enable=False,
 )
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @app.command()
@@ -42,6 +45,14 @@ def run(
             envvar="POD_NAMESPACE",
         ),
     ] = "stackstore-system",
+    namespaces: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve these namespaces only, separated by commas, and ask nothing of the rest of the "
+            "cluster. One that isn't there yet is waited for. Without it: all namespaces.",
+            metavar="A,B",
+        ),
+    ] = None,
     lease_seconds: Annotated[
         float,
         typer.Option(
@@ -60,14 +71,30 @@ def run(
     Of several replicas one acts, by a Lease in the operator's namespace; the others stand by.
     Ends with 0 on SIGTERM and SIGINT, with 1 when the API server refuses what it can't do without.
     """
+    settings = Settings(kubeconfig, namespace, lease_seconds, _names(namespaces))
     logs.configure(log_format)
     try:
-        asyncio.run(serve(kubeconfig, namespace, lease_seconds))
+        asyncio.run(serve(settings))
     except ApiError as error:
         typer.echo(f"stackstore-operator: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    wrong = [name for name in names if not _LABEL.fullmatch(name)]
+    if wrong or not names:
+        what = f"{wrong[0]!r} is no namespace's name" if wrong else "there is no name in it"
+        # Nothing in it must never mean everything.
+        raise typer.BadParameter(
+            f"{what}; give names like 'a,b', or leave the option out for all namespaces",
+            param_hint="--namespaces",
+        )
+    return names
 
 
 @app.command()

@@ -7,17 +7,18 @@ import logging
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import kopf
-
-from stackstore_operator.handlers import kinds
+from stackstore_operator.handlers.carrier import Carrier
+from stackstore_operator.handlers.census import Census
 from stackstore_operator.handlers.changes import Changes
 from stackstore_operator.kube import revisionkey, workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.lease import Elector, Timing
+from stackstore_operator.kube.scope import Scope
 from stackstore_operator.kube.watch import watch
 from stackstore_operator.probe.prober import Prober
 from stackstore_operator.reconcile.cache import Cache
@@ -28,26 +29,34 @@ from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
 
-RELIST_SECONDS = 300
-"""How often everything of our two kinds is listed anew: kopf does not tell what went while a watch
-was down for so long that its place was lost."""
-
 _FINAL = {400, 401, 403, 404, 405, 422}
 _PAUSE_SECONDS = 2.0
+_DOUBTS, _DOUBT_SECONDS = 4, 0.75
 
 T = TypeVar("T")
 
 
-async def serve(
-    kubeconfig: Path | None, namespace: str, lease_seconds: float, waits: Waits | None = None
-) -> None:
-    """Run until SIGTERM or SIGINT.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command says.
 
-    Args:
+    Attributes:
         kubeconfig: how to reach the API server; None: as the pod's service account.
         namespace: where the operator's own Secret and Lease are kept.
         lease_seconds: how long a silent leader is waited for; 0: there is no other one.
-        waits: how long to wait for what, when not as usual.
+        namespaces: which ones are served; empty: all there are.
+        waits: how long to wait for what.
+    """
+
+    kubeconfig: Path | None
+    namespace: str
+    lease_seconds: float
+    namespaces: Sequence[str] = ()
+    waits: Waits = field(default_factory=Waits)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT.
 
     Raises:
         ApiError: the API server refuses what the operator can't do without.
@@ -56,7 +65,7 @@ async def serve(
     # First of all: as the first process of a container it would not end by a signal otherwise.
     _listen(told)
     stop = asyncio.create_task(told.wait())
-    work = asyncio.create_task(_work(kubeconfig, namespace, lease_seconds, told, waits))
+    work = asyncio.create_task(_work(settings, told))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -75,31 +84,31 @@ def _listen(told: asyncio.Event) -> None:
         loop.add_signal_handler(number, told.set)
 
 
-async def _work(
-    kubeconfig: Path | None,
-    namespace: str,
-    lease_seconds: float,
-    told: asyncio.Event,
-    waits: Waits | None,
-) -> None:
-    client = await Client.connect(kubeconfig)
+async def _work(settings: Settings, told: asyncio.Event) -> None:
+    client = await Client.connect(settings.kubeconfig)
     try:
-        key = await _patiently(lambda: revisionkey.load(client, namespace))
+        key = await _patiently(lambda: revisionkey.load(client, settings.namespace))
+        scope = Scope(client, settings.namespaces)
+        await _patiently(scope.look)
         cache = Cache()
         prober = Prober()
-        reconciler = Reconciler(client, cache, key, prober, waits)
+        reconciler = Reconciler(client, cache, key, prober, settings.waits)
         queue: Queue[Look] = Queue(reconciler.look)
         reconciler.ask = queue.add
         changes = Changes(cache, queue.add)
         prober.found = changes.visited
+        census = Census(client, scope, changes)
         # Before anything is looked at: a binding whose backend wasn't heard of yet would for a moment
         # be told that it is missing.
-        await _patiently(lambda: _list(client, changes))
+        await _patiently(census.take)
         logger.info(
-            "watching all namespaces: %d StorageBackends, %d StoreBindings",
+            "watching %s: %d StorageBackends, %d StoreBindings",
+            scope,
             len(cache.backends),
             len(cache.bindings),
         )
+        # kopf sets handlers of signals of its own, which would wait for it.
+        carrier = Carrier(client, scope, changes, census, lambda: _listen(told))
 
         async def act() -> None:
             # What was under way when an earlier term ended is nobody's any more.
@@ -110,13 +119,11 @@ async def _work(
                 await prober.close()
 
         await _together(
-            kinds.registry(client, changes),
-            told,
-            act() if not lease_seconds else _lead(client, namespace, lease_seconds, act),
-            watch(client, "Secret", None, changes.referent),
-            watch(client, "ConfigMap", None, changes.referent),
-            *workloads.watches(client, changes.workload),
-            _relist(client, changes),
+            carrier.run(),
+            _lead(client, settings, act) if settings.lease_seconds else act(),
+            *(_mirror(client, scope, part, changes) for part in scope.namespaces),
+            census.run(),
+            scope.keep(),
         )
     finally:
         await client.close()
@@ -124,35 +131,32 @@ async def _work(
         await asyncio.sleep(0.1)
 
 
+async def _mirror(client: Client, scope: Scope, namespace: str | None, changes: Changes) -> None:
+    """Watch what ours refer to, by metadata, as soon as the namespace can be read."""
+    await scope.opened(namespace)
+    await _together(
+        watch(client, "Secret", namespace, changes.referent),
+        watch(client, "ConfigMap", namespace, changes.referent),
+        *workloads.watches(client, namespace, changes.workload),
+    )
+
+
 async def _lead(
     client: Client,
-    namespace: str,
-    lease_seconds: float,
+    settings: Settings,
     act: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """Act while this process leads; the others listen and stand by."""
     # A pod's name is its host name; a restarted container has the same, and must wait all the same.
     identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-    elector = Elector(client, namespace, identity, Timing.of(lease_seconds))
+    elector = Elector(client, settings.namespace, identity, Timing.of(settings.lease_seconds))
     client.may_write = lambda: elector.leads
     await elector.run(act)
 
 
-async def _together(
-    registry: kopf.OperatorRegistry, told: asyncio.Event, *others: Coroutine[Any, Any, None]
-) -> None:
-    """Run kopf and the others until cancelled, or until one ends, which none should."""
-    tasks = [asyncio.create_task(part) for part in others]
-    # kopf ends every task that is younger than itself: the others, and what they start, go first.
-    await asyncio.sleep(0)
-    older = asyncio.all_tasks()
-    carriers = await kopf.spawn_tasks(
-        registry=registry, settings=kinds.settings(), clusterwide=True, standalone=True
-    )
-    tasks.append(asyncio.create_task(kopf.run_tasks(carriers, ignored=older)))
-    # In place of the handlers that kopf has set. With ours it is cancelled like every other part; its
-    # own way waits five seconds for a task that it forgets when a watch ends at the wrong moment.
-    _listen(told)
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all until cancelled, or until one ends, which none should."""
+    tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -164,34 +168,21 @@ async def _together(
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Wait for an API server that is not there yet; what it refuses is refused."""
+    """Wait for an API server that is not there yet; what it refuses is refused.
+
+    One that has just started forbids what it will allow as soon as it has read its roles.
+    """
+    doubted = 0
     while True:
         try:
             return await call()
         except ApiError as error:
+            if error.status == 403 and doubted < _DOUBTS:
+                doubted += 1
+                await asyncio.sleep(_DOUBT_SECONDS)
+                continue
             if error.status in _FINAL:
                 raise
             logger.warning("waiting for the API server: %s", error)
+            doubted = 0
             await asyncio.sleep(_PAUSE_SECONDS)
-
-
-async def _list(client: Client, changes: Changes) -> None:
-    try:
-        with changes.listing() as listing:
-            listing.backends = await client.list("StorageBackend")
-            listing.bindings = await client.list("StoreBinding")
-    except ApiError as error:
-        if error.status == 404:
-            raise ApiError(
-                404, "the CRDs of stackstore.dev are not installed: kubectl apply -f crds/"
-            ) from None
-        raise
-
-
-async def _relist(client: Client, changes: Changes) -> None:
-    while True:
-        await asyncio.sleep(RELIST_SECONDS)
-        try:
-            await _list(client, changes)
-        except ApiError as error:
-            logger.warning("listing everything: %s", error)

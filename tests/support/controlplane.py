@@ -122,22 +122,30 @@ class ControlPlane:
             own_rules: what it may do there besides.
         """
         name = self._free_users.pop()
-        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
-
-        def grant(scope: str, given: Sequence[Mapping[str, Any]], **place: str) -> None:
-            metadata = {"name": name, **place}
-            about = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": metadata}
-            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{scope}Role", "name": name}
-            self.apply(
-                {**about, "kind": f"{scope}Role", "rules": list(given)},
-                {**about, "kind": f"{scope}RoleBinding", "roleRef": role, "subjects": [subject]},
-            )
-
-        grant("Cluster", rules)
+        self.grant(name, rules)
         if own_rules:
             self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-            grant("", own_rules, namespace=namespace)
+            self.grant(name, own_rules, namespace)
         return name
+
+    def grant(self, user: str, rules: Sequence[Mapping[str, Any]], namespace: str = "") -> None:
+        """Let a user do what these RBAC rules say, in one namespace or everywhere."""
+        place = {"namespace": namespace} if namespace else {}
+        kind = "Role" if namespace else "ClusterRole"
+        about = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "metadata": {"name": user, **place},
+        }
+        group = {"apiGroup": "rbac.authorization.k8s.io"}
+        self.apply(
+            {**about, "kind": kind, "rules": list(rules)},
+            {
+                **about,
+                "kind": f"{kind}Binding",
+                "roleRef": {**group, "kind": kind, "name": user},
+                "subjects": [{**group, "kind": "User", "name": user}],
+            },
+        )
 
     # -- processes
 

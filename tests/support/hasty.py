@@ -11,5 +11,5 @@ from stackstore_operator.reconcile.waits import Waits
 WAITS = Waits(contests=Patience(corrections=3, window=8, retry=2, calm=1))
 
 if __name__ == "__main__":
-    main.serve = functools.partial(main.serve, waits=WAITS)
+    main.Settings = functools.partial(main.Settings, waits=WAITS)
     main.app()

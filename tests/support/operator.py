@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -215,11 +215,14 @@ class OperatorProcess:
         server: str | None = None,
         lease_seconds: float = 3,
         module: str = "stackstore_operator.main",
+        namespaces: Sequence[str] = (),
     ) -> None:
         self.plane = plane
         self._module = module
         self.user = user or operator_user(plane)
-        self._lease_seconds = lease_seconds
+        self._options = ["--lease-seconds", str(lease_seconds)]
+        if namespaces:
+            self._options += ["--namespaces", ",".join(namespaces)]
         self.log_path = directory / f"operator-{secrets.token_hex(4)}.log"
         kubeconfig = plane.kubeconfig(self.user).read_text()
         if server is not None:
@@ -234,8 +237,7 @@ class OperatorProcess:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-X", "dev", "-m", self._module, "run",
-                 "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE,
-                 "--lease-seconds", str(self._lease_seconds)],
+                 "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE, *self._options],
                 stdout=log, stderr=log, preexec_fn=die_with_parent,
                 # The client writes the CA to a temporary file, which a kill leaves behind.
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.log_path.parent)},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,10 +24,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Listing:
-    """All objects of our two kinds; to be filled in."""
+    """All objects of our two kinds; to be filled in.
 
-    backends: Sequence[Mapping[str, Any]] = ()
-    bindings: Sequence[Mapping[str, Any]] = ()
+    Attributes:
+        namespaces: those that were listed; None: all there are. Elsewhere nothing is taken for gone.
+    """
+
+    backends: list[Mapping[str, Any]] = field(default_factory=list)
+    bindings: list[Mapping[str, Any]] = field(default_factory=list)
+    namespaces: set[str | None] = field(default_factory=set)
+
+    def covers(self, namespace: str) -> bool:
+        """Whether the namespace was listed."""
+        return None in self.namespaces or namespace in self.namespaces
 
 
 class Changes:
@@ -132,7 +141,8 @@ class Changes:
             ("StoreBinding", self.binding, found.bindings),
         ):
             for namespace, name in before[kind] - {_key(obj) for obj in listed}:
-                take({"metadata": {"namespace": namespace, "name": name}}, deleted=True)
+                if found.covers(namespace):
+                    take({"metadata": {"namespace": namespace, "name": name}}, deleted=True)
             for obj in listed:
                 if _version(obj) > gone.get((kind, *_key(obj)), -1):
                     take(obj)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
@@ -25,9 +25,20 @@ class _Patience:
             yield _PATIENT_SECONDS
 
 
-def registry(client: Client, changes: Changes) -> kopf.OperatorRegistry:
-    """The handlers."""
+def registry(client: Client, changes: Changes, listed: Callable[[], None]) -> kopf.OperatorRegistry:
+    """The handlers.
+
+    Args:
+        client: whose login is used.
+        changes: whom to tell what changed.
+        listed: called when kopf has listed anew: it does not tell what went meanwhile.
+    """
     made = kopf.OperatorRegistry()
+
+    def takes(event: kopf.RawEvent) -> bool:
+        if event["type"] is None:
+            listed()
+        return event["type"] == "DELETED"
 
     @kopf.on.login(registry=made)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -35,11 +46,11 @@ def registry(client: Client, changes: Changes) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, "storagebackends", registry=made)
     async def backend(event: kopf.RawEvent, **_: Any) -> None:
-        changes.backend(event["object"], deleted=event["type"] == "DELETED")
+        changes.backend(event["object"], deleted=takes(event))
 
     @kopf.on.event(GROUP, VERSION, "storebindings", registry=made)
     async def binding(event: kopf.RawEvent, **_: Any) -> None:
-        changes.binding(event["object"], deleted=event["type"] == "DELETED")
+        changes.binding(event["object"], deleted=takes(event))
 
     return made
 
@@ -49,6 +60,10 @@ def settings() -> kopf.OperatorSettings:
     made = kopf.OperatorSettings()
     # Events are ours to post, with stable reasons; kopf would post log lines.
     made.posting.enabled = False
+    # It would watch all CRDs and namespaces; what is served is known, and its CRDs are there.
+    made.scanning.disabled = True
+    # It would kill the process ten minutes after it was told to end, and it is only begun anew.
+    made.process.ultimate_exiting_timeout = None
     made.networking.error_backoffs = _Patience()
     made.networking.connect_timeout = 5
     made.networking.request_timeout = 15

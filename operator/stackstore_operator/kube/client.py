@@ -22,6 +22,7 @@ _DELAYS = (0.1, 0.3, 1.0, 2.0)
 _WORTH_RETRYING = {0, 429, 500, 502, 503, 504}
 _NOTHING: Mapping[str, str] = {}
 _PAGE = "50"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MAX_LINE = 32 * 1024 * 1024
 """Bytes of a watch's line. etcd takes objects of 1.5 MiB, and JSON may write a byte as six."""
 
@@ -91,6 +92,8 @@ class Client:
                 0, f"{kubeconfig} is no kubeconfig ({type(error).__name__}); try it with kubectl"
             ) from None
         configuration.retries = None
+        # Each watch holds a connection; how many requests there are at once is the queue's business.
+        configuration.connection_pool_maxsize = 0
         return cls(client.ApiClient(configuration))
 
     @property
@@ -125,6 +128,14 @@ class Client:
         """All objects of a kind, whole; of all namespaces, or of one."""
         items, _ = await self._list(kind, namespace, "application/json")
         return items
+
+    async def peek(self, kind: str, namespace: str | None) -> None:
+        """Ask for one object of a kind, whichever: whether they may be listed.
+
+        Raises:
+            ApiError: 403 when they may not.
+        """
+        await self._request("GET", _all(kind, namespace), query={"limit": "1"}, accept=_METADATA)
 
     async def create(self, obj: Mapping[str, Any]) -> Object | None:
         """Create an object; None when one of that name exists."""
@@ -190,7 +201,7 @@ class Client:
         return await self._list(
             kind,
             namespace,
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            _METADATA,
             keep=_slim,
         )
 

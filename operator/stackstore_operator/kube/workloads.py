@@ -81,7 +81,7 @@ def _owned(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
 
 
 def watches(
-    client: Client, changed: Callable[[str, str, str], None]
+    client: Client, namespace: str | None, changed: Callable[[str, str, str], None]
 ) -> Iterable[Coroutine[Any, Any, None]]:
     """One watch a kind, which calls `changed(kind, namespace, name)`; each goes on for ever.
 
@@ -89,5 +89,5 @@ def watches(
     statuses change with every measurement.
     """
     for kind in CONSUMER_KINDS:
-        yield watch(client, kind, None, changed, optional=True)
-    yield watch(client, AUTOSCALER, None, changed, spec_only=True)
+        yield watch(client, kind, namespace, changed, optional=True)
+    yield watch(client, AUTOSCALER, namespace, changed, spec_only=True)

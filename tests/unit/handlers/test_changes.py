@@ -143,12 +143,14 @@ def test_what_vanished_while_nobody_looked_is_noticed(world):
 def listed(world: World, backends: list[dict[str, Any]], bindings: list[dict[str, Any]]) -> None:
     with world.changes.listing() as listing:
         listing.backends, listing.bindings = backends, bindings
+        listing.namespaces = {None}
 
 
 def test_what_a_watch_tells_while_everything_is_listed_is_not_undone(world):
     listed(world, [backend("old")], [binding("old")])
     with world.changes.listing() as listing:
         listing.backends, listing.bindings = [backend("old")], [binding("old")]
+        listing.namespaces = {None}
         # After the API server answered, and before the answer was looked at:
         world.changes.backend(backend("new", version=7))
         world.changes.binding(binding("new", version=7))
@@ -164,6 +166,14 @@ def test_what_a_watch_tells_while_everything_is_listed_is_not_undone(world):
     with pytest.raises(RuntimeError), world.changes.listing():
         raise RuntimeError
     assert world.cache.keys()["StorageBackend"] == {("a", "new")}
+
+
+def test_of_a_namespace_that_was_not_listed_nothing_is_taken_for_gone(world):
+    listed(world, [backend()], [binding()])
+    for namespaces, left in (({"other"}, 1), ({"a", "other"}, 0)):
+        with world.changes.listing() as listing:
+            listing.namespaces = namespaces
+        assert len(world.cache.bindings) == len(world.cache.backends) == left
 
 
 def test_what_cannot_be_read_and_vanished_is_forgotten(world):
