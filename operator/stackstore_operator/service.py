@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from stackstore_operator.handlers.carrier import Carrier
 from stackstore_operator.handlers.census import Census
 from stackstore_operator.handlers.changes import Changes
+from stackstore_operator.handlers.registry import Registry
 from stackstore_operator.kube import revisionkey, workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.lease import Elector, Timing
 from stackstore_operator.kube.scope import Scope
-from stackstore_operator.kube.watch import watch
+from stackstore_operator.kube.watch import by_name, watch
 from stackstore_operator.probe.prober import Prober
 from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.looks import Look
@@ -28,6 +29,9 @@ from stackstore_operator.reconcile.reconciler import Reconciler
 from stackstore_operator.reconcile.waits import Waits
 
 logger = logging.getLogger(__name__)
+
+COUNT_SECONDS = 3.0
+"""How long after a binding that is refused has come or gone its backend's owner is told the count."""
 
 _FINAL = {400, 401, 403, 404, 405, 422}
 _PAUSE_SECONDS = 2.0
@@ -95,9 +99,13 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
         reconciler = Reconciler(client, cache, key, prober, settings.waits)
         queue: Queue[Look] = Queue(reconciler.look)
         reconciler.ask = queue.add
-        changes = Changes(cache, queue.add)
+        changes = Changes(cache, queue.add, lambda look: queue.add_after(look, COUNT_SECONDS))
         prober.found = changes.visited
         census = Census(client, scope, changes)
+        # Whoever may serve some namespaces only can't read the labels of all.
+        registry = Registry(client, changes) if scope.namespaces == (None,) else None
+        if registry is not None:
+            await _patiently(registry.take)
         # Before anything is looked at: a binding whose backend wasn't heard of yet would for a moment
         # be told that it is missing.
         await _patiently(census.take)
@@ -122,6 +130,7 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
             carrier.run(),
             _lead(client, settings, act) if settings.lease_seconds else act(),
             *(_mirror(client, scope, part, changes) for part in scope.namespaces),
+            *([] if registry is None else [registry.run()]),
             census.run(),
             scope.keep(),
         )
@@ -135,8 +144,8 @@ async def _mirror(client: Client, scope: Scope, namespace: str | None, changes: 
     """Watch what ours refer to, by metadata, as soon as the namespace can be read."""
     await scope.opened(namespace)
     await _together(
-        watch(client, "Secret", namespace, changes.referent),
-        watch(client, "ConfigMap", namespace, changes.referent),
+        watch(client, "Secret", namespace, by_name(changes.referent)),
+        watch(client, "ConfigMap", namespace, by_name(changes.referent)),
         *workloads.watches(client, namespace, changes.workload),
     )
 

@@ -75,6 +75,16 @@ def api(control_plane: ControlPlane) -> Iterator[Api]:
     made.client.close()
 
 
+def required(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+
+
+def selector(*expressions: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A backend that takes namespaces by label."""
+    chosen = {**more, **({"matchExpressions": list(expressions)} if expressions else {})}
+    return pg(allowedNamespaces={"from": "Selector", "selector": chosen})
+
+
 def pg(postgres: dict[str, Any] | None = None, /, **spec: Any) -> dict[str, Any]:
     return {"type": "sql_postgres", "postgres": postgres or {}, "credentials": LOGIN, **spec}
 
@@ -152,6 +162,14 @@ GOOD: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("every namespace", BACKEND, pg(allowedNamespaces={"from": "All"}), {}),
     ("namespaces by label", BACKEND,
      pg(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"stacks": "yes"}}}), {}),
+    ("namespaces by every kind of label", BACKEND, selector(
+        required("a", "In", "b", ""), required("a.example/b_c", "NotIn", "1"), required("a", "Exists"),
+        required("b", "DoesNotExist"), matchLabels={"kubernetes.io/metadata.name": "x" * 63, "A_b.c-d": ""}), {}),
+    ("as many labels as may be", BACKEND, selector(
+        *(required(f"{n}.{'p' * 240}/{'k' * 63}", "In", *(f"{n}{'v' * 60}" for n in range(10, 74))) for n in range(10, 42)),
+        matchLabels={f"{n}.{'p' * 240}/{'k' * 63}": "v" * 63 for n in range(10, 42)}), {}),
+    ("a selector of every namespace", BACKEND, selector(), {}),
+    ("likewise, in other words", BACKEND, selector(matchLabels={}), {}),
     ("a backend out of reach", BACKEND, pg(verification={"mode": "None"}), {"verification": {"periodSeconds": 300}}),
     ("a binding of nothing yet", BINDING, {"stack": "chat"}, {}),
     ("every store", BINDING,
@@ -242,8 +260,21 @@ BAD: list[tuple[str, str, Any, str, str]] = [
     ("a selector that nobody asks", BACKEND,
      pg(allowedNamespaces={"from": "All", "selector": {"matchLabels": {"a": "b"}}}), "spec.allowedNamespaces",
      "`selector` must be given when `from` is 'Selector', and only then"),
-    ("by label, without any", BACKEND, pg(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {}}}),
-     "spec.allowedNamespaces.selector.matchLabels", "at least 1 properties"),
+    ("by label, without a selector", BACKEND, pg(allowedNamespaces={"from": "Selector"}), "spec.allowedNamespaces",
+     "`selector` must be given when `from` is 'Selector', and only then"),
+    *((f"a label's name {name[:20]!r}", BACKEND, selector(matchLabels={name: "x"}), "spec.allowedNamespaces.selector.matchLabels",
+       "must be names of labels") for name in ("", "a b", "/a", "a/", "A.b/c", "a/b/c", "-a", "a" * 64, "p" * 254 + "/a")),
+    ("a label's value with a space", BACKEND, selector(matchLabels={"a": "b c"}), "selector.matchLabels.a", "should match"),
+    ("a label's value of 64", BACKEND, selector(matchLabels={"a": "b" * 64}), "selector.matchLabels.a", "63"),
+    *((f"{operator} without values", BACKEND, selector(required("a", operator)), "selector.matchExpressions[0]",
+       "`values` must be given when `operator` is 'In' or 'NotIn', and only then") for operator in ("In", "NotIn")),
+    *((f"{operator} with values", BACKEND, selector(required("a", operator, "b")), "selector.matchExpressions[0]",
+       "`values` must be given when") for operator in ("Exists", "DoesNotExist")),
+    ("an operator of no kind", BACKEND, selector(required("a", "Gt", "1")), "matchExpressions[0].operator", '"In", "NotIn"'),
+    ("a required label of no name", BACKEND, selector(required("a b", "Exists")), "matchExpressions[0].key", "should match"),
+    ("a required label of a long prefix", BACKEND, selector(required("p" * 254 + "/a", "Exists")), "matchExpressions[0]",
+     "`key` must be the name of a label"),
+    ("a required value that is none", BACKEND, selector(required("a", "In", "b c")), "matchExpressions[0].values[0]", "should match"),
     ("a field of no meaning", BACKEND, pg({"hots": "db"}), "spec.postgres.hots", "unknown field"),
     ("a password in the manifest", BACKEND, pg({"password": "x"}), "spec.postgres.password", "unknown field"),
     ("no stack", BINDING, {}, "spec.stack", "Required value"),

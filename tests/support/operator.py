@@ -108,8 +108,9 @@ class Api:
             return None
         return _checked(answer)
 
-    def list(self, kind: str) -> list[dict[str, Any]]:
-        return list(_checked(self._client.get(self._url(kind)))["items"])
+    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        query = {"labelSelector": selector} if selector else None
+        return list(_checked(self._client.get(self._url(kind), params=query))["items"])
 
     def apply(self, *objects: Mapping[str, Any] | str) -> None:
         """Server-side apply of objects, or of YAML text; as the user, by force."""

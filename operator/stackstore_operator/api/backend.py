@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, WrapValidator, model_validator
@@ -20,6 +21,7 @@ from stackstore_operator.api.part import (
     or_empty,
     rules,
 )
+from stackstore_operator.api.selector import LabelSelector
 
 _CHECKING = "['VerifyCA', 'VerifyFull']"
 # What can't be seen on a screen has no place in a path; $ would start a placeholder.
@@ -209,15 +211,6 @@ class Rotation(Part):
     ] = 300
 
 
-class LabelSelector(Part):
-    """Labels that a namespace must have."""
-
-    match_labels: Annotated[
-        dict[str, Annotated[str, Field(max_length=63)]],
-        Field(min_length=1, max_length=32, description="All of these labels, with these values."),
-    ]
-
-
 class AllowedNamespaces(Part):
     """Whose bindings may use this backend."""
 
@@ -234,9 +227,10 @@ class AllowedNamespaces(Part):
             description="Same: this namespace. All: every one. Selector: those with the labels.",
         ),
     ] = "Same"
-    selector: Annotated[LabelSelector | None, Field(description="Which namespaces, by label.")] = (
-        None
-    )
+    selector: Annotated[
+        LabelSelector | None,
+        Field(description="Which namespaces, by label; the backend's own needs none."),
+    ] = None
 
 
 class Verification(Part):
@@ -343,6 +337,14 @@ class StorageBackendStatus(Part):
         int,
         Field(ge=0, le=MAX_INT32, description="How many bindings refer to this backend and may."),
     ] = 0
+    refused_bindings: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_INT32,
+            description="How many bindings of other namespaces refer to this backend and may not.",
+        ),
+    ] = 0
     revision: Annotated[
         str,
         Field(max_length=8, description="Names the current login and address; 8 hex digits."),
@@ -376,8 +378,32 @@ class StorageBackend(Part):
         return cls.model_validate(data)
 
 
-def allows(backend: StorageBackend, namespace: NamespaceName) -> bool:
-    """Whether the backend's owner lets bindings of `namespace` use it."""
-    if namespace == backend.metadata.namespace:
+def allows(
+    backend: StorageBackend, namespace: NamespaceName, labels: Mapping[str, str] | None
+) -> bool:
+    """Whether the backend's owner lets bindings of `namespace` use it.
+
+    Args:
+        backend: whose consent is asked for.
+        namespace: the bindings' own.
+        labels: of that namespace; None: they are not known, and then no selector takes it.
+    """
+    return _consent(backend, namespace, labels) is True
+
+
+def refuses(
+    backend: StorageBackend, namespace: NamespaceName, labels: Mapping[str, str] | None
+) -> bool:
+    """Whether the owner is known not to let them: what is in force must go; arguments as above."""
+    return _consent(backend, namespace, labels) is False
+
+
+def _consent(
+    backend: StorageBackend, namespace: str, labels: Mapping[str, str] | None
+) -> bool | None:
+    allowed = backend.spec.allowed_namespaces
+    if namespace == backend.metadata.namespace or allowed.from_ == "All":
         return True
-    return backend.spec.allowed_namespaces.from_ == "All"
+    if allowed.from_ == "Same" or allowed.selector is None:
+        return False
+    return None if labels is None else allowed.selector.matches(labels)

@@ -80,6 +80,10 @@ class Reason(enum.StrEnum):
         "NotFoundOrNotAllowed",
         "The backend does not exist, or does not allow this namespace.",
     )
+    NAMESPACES_NOT_READABLE = (
+        "NamespacesNotReadable",
+        "The operator may not read the labels of namespaces, so that it can't let any in by label.",
+    )
     BACKEND_NOT_READY = (
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",

@@ -25,8 +25,6 @@ def _of_backend(backend: StorageBackend) -> Iterator[str]:
     spec = backend.spec
     if spec.max_connections is not None:
         yield "`spec.maxConnections`"
-    if spec.allowed_namespaces.from_ == "Selector":
-        yield "`spec.allowedNamespaces.from: Selector`"
 
 
 def _of_binding(binding: StoreBinding) -> Iterator[str]:

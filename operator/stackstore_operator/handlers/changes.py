@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stackstore_operator.api.backend import StorageBackend, allows
+from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.probe.finding import Finding
 from stackstore_operator.reconcile import news
@@ -18,6 +18,7 @@ from stackstore_operator.reconcile.cache import Cache, Unreadable
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.reconcile.invalid import told
 from stackstore_operator.reconcile.looks import Look
+from stackstore_operator.reconcile.namespaces import Namespace
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,15 @@ class Changes:
     Args:
         cache: what is known of our own two kinds.
         look: asks for one more look; asking twice costs nothing.
+        look_later: the same, some seconds from now.
     """
 
-    def __init__(self, cache: Cache, look: Callable[[Look], None]) -> None:
+    def __init__(
+        self, cache: Cache, look: Callable[[Look], None], look_later: Callable[[Look], None]
+    ) -> None:
         self._cache = cache
         self._look = look
+        self._look_later = look_later
         self._gone: dict[tuple[str, str, str], int] | None = None
 
     def backend(self, obj: Mapping[str, Any], *, deleted: bool = False) -> None:
@@ -90,11 +95,7 @@ class Changes:
         for binding in (before, self._cache.bindings.get(key)):
             if binding is not None:
                 self._look(Look("stack", key[0], binding.spec.stack))
-                for backend in self._cache.backends_of(binding):
-                    known = self._cache.backends.get(backend)
-                    # A stranger's reference is no reason to look at a backend.
-                    if known is None or allows(known, key[0]):
-                        self._look(Look("backend", *backend))
+                self._look_at_backends_of(binding)
 
     def referent(self, kind: str, namespace: str, name: str) -> None:
         """A Secret or ConfigMap came, changed or went."""
@@ -112,6 +113,26 @@ class Changes:
         """A backend's database was visited; arguments as of `news.of_finding`."""
         for look in news.of_finding(self._cache, key, before, found):
             self._look(look)
+
+    def namespace(self, kind: str, metadata: Mapping[str, Any], gone: bool) -> None:
+        """A namespace came, changed or went; as a watch of its metadata tells."""
+        del kind
+        if not self._cache.namespaces.readable:
+            self._cache.namespaces.readable = True
+            self._look_at_selecting()
+        found = Namespace(metadata.get("labels") or {}, "deletionTimestamp" in metadata)
+        name = str(metadata["name"])
+        if self._cache.namespaces.put(name, None if gone else found):
+            for stack in self._cache.stacks_in(name):
+                self._look(Look("stack", *stack))
+                for binding in self._cache.bindings_of(*stack):
+                    self._look_at_backends_of(binding)
+
+    def no_namespaces(self) -> None:
+        """Namespaces can't be read (any more)."""
+        if self._cache.namespaces.readable:
+            self._cache.namespaces.forget()
+            self._look_at_selecting()
 
     def everything(self) -> None:
         """Look at all that is known."""
@@ -150,6 +171,20 @@ class Changes:
     def _note_gone(self, kind: str, obj: Mapping[str, Any]) -> None:
         if self._gone is not None:
             self._gone[kind, *_key(obj)] = _version(obj)
+
+    def _look_at_backends_of(self, binding: StoreBinding) -> None:
+        for key in self._cache.backends_of(binding):
+            backend = self._cache.backends.get(key)
+            if backend is None or self._cache.allows(backend, binding.metadata.namespace):
+                self._look(Look("backend", *key))
+            else:
+                # The owner is told how many ask in vain, but not while a stranger could measure that
+                # more is done for him than for a name that leads nowhere.
+                self._look_later(Look("backend", *key))
+
+    def _look_at_selecting(self) -> None:
+        for key in self._cache.selecting():
+            self._look_at_backend(key)
 
     def _look_at_backend(self, key: Key) -> None:
         self._look(Look("backend", *key))

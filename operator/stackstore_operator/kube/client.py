@@ -30,6 +30,7 @@ Object = dict[str, Any]
 _Objects = list[Object]
 
 RESOURCES = {
+    "Namespace": "api/v1/namespaces",
     "StorageBackend": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storagebackends",
     "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storebindings",
     "Secret": "api/v1/namespaces/{namespace}/secrets",
@@ -379,7 +380,15 @@ def _slim(item: Object) -> Object:
     metadata = item["metadata"]
     return {
         key: metadata[key]
-        for key in ("name", "namespace", "uid", "resourceVersion", "generation", "labels")
+        for key in (
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "generation",
+            "labels",
+            "deletionTimestamp",
+        )
         if key in metadata
     }
 

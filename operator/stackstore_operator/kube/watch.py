@@ -1,4 +1,4 @@
-"""Which Secrets and ConfigMaps changed: names only, nothing of their content."""
+"""What changed of a kind: names and labels only, nothing of the content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stackstore_operator.kube.client import ApiError, Client
+from stackstore_operator.kube.client import ApiError, Client, Object
 
 logger = logging.getLogger(__name__)
 
@@ -17,19 +17,25 @@ ABSENT_SECONDS = 30.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+Changed = Callable[[str, Object, bool], None]
+"""Told of a kind, an object's slim metadata (the name and namespace alone, if nobody saw it go), and
+whether it is gone."""
+
+
 async def watch(
     client: Client,
     kind: str,
     namespace: str | None,
-    changed: Callable[[str, str, str], None],
+    changed: Changed,
     *,
     spec_only: bool = False,
     optional: bool = False,
+    final: frozenset[int] = frozenset(),
 ) -> None:
-    """Call `changed(kind, namespace, name)` for each object now and each one that changes; for ever.
+    """Call `changed` for each object now and each one that changes; for ever.
 
     A watch that ends is taken up where it was. When that is too long ago everything is listed
-    again, and what vanished meanwhile is told as changed too.
+    again, and what vanished meanwhile is told as gone.
 
     Args:
         client: whom to ask.
@@ -38,6 +44,10 @@ async def watch(
         changed: what to call.
         spec_only: a change of the status alone is none, where the API server counts generations.
         optional: the API server may not serve this kind (yet), which is quietly waited for.
+        final: statuses that end the watch; all others are waited out.
+
+    Raises:
+        ApiError: with a final status.
     """
     known: dict[tuple[str, str], str] = {}
     since = ""
@@ -51,12 +61,12 @@ async def watch(
         try:
             if not since:
                 items, since = await client.list_metadata(kind, namespace)
-                listed = {(i["namespace"], i["name"]): mark(i) for i in items}
-                for key in known.keys() - listed.keys():
-                    changed(kind, *key)
-                for key, version in listed.items():
-                    if known.get(key) != version:
-                        changed(kind, *key)
+                listed = {_key(item): mark(item) for item in items}
+                for gone in known.keys() - listed.keys():
+                    changed(kind, _named(gone), True)
+                for item in items:
+                    if known.get(_key(item)) != mark(item):
+                        changed(kind, item, False)
                 known = listed
             async for what, item in client.watch_metadata(
                 kind, namespace, since, seconds=WATCH_SECONDS
@@ -65,14 +75,14 @@ async def watch(
                 failures = 0
                 if what == "BOOKMARK":
                     continue
-                key = (item["namespace"], item["name"])
+                key = _key(item)
                 if what == "DELETED":
                     known.pop(key, None)
                 elif known.get(key) == mark(item):
                     continue
                 else:
                     known[key] = mark(item)
-                changed(kind, *key)
+                changed(kind, item, what == "DELETED")
         except ApiError as error:
             if error.status == 410:
                 since = ""
@@ -80,10 +90,12 @@ async def watch(
             if error.status == 404 and optional:
                 # Its CRD is not there, or went: with it all objects have gone.
                 for gone in known:
-                    changed(kind, *gone)
+                    changed(kind, _named(gone), True)
                 known, since, failures = {}, "", 0
                 await asyncio.sleep(ABSENT_SECONDS)
                 continue
+            if error.status in final:
+                raise
             logger.warning("watching %s: %s", kind, error)
         except (OSError, TimeoutError, ValueError) as error:
             # aiohttp's errors are OSErrors or ValueErrors; a cut line is not JSON.
@@ -96,6 +108,20 @@ async def watch(
             continue
         await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
         failures += 1
+
+
+def by_name(told: Callable[[str, str, str], None]) -> Changed:
+    """For who wants no more than the kind, the namespace and the name."""
+    return lambda kind, item, _: told(kind, *_key(item))
+
+
+def _named(key: tuple[str, str]) -> Object:
+    return {"namespace": key[0], "name": key[1]}
+
+
+def _key(item: Object) -> tuple[str, str]:
+    """Namespaces themselves are in none."""
+    return item.get("namespace", ""), item["name"]
 
 
 def _again(since: str, failures: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stackstore_operator.api.binding import CONSUMER_KINDS
 from stackstore_operator.kube.client import ApiError, Client, Object
-from stackstore_operator.kube.watch import watch
+from stackstore_operator.kube.watch import by_name, watch
 
 MADE_INTO_DEPLOYMENTS = ("OGXServer", "LlamaStackDistribution")
 """Kinds of another operator, which makes a Deployment of the same name of each object."""
@@ -89,5 +89,5 @@ def watches(
     statuses change with every measurement.
     """
     for kind in CONSUMER_KINDS:
-        yield watch(client, kind, namespace, changed, optional=True)
-    yield watch(client, AUTOSCALER, namespace, changed, spec_only=True)
+        yield watch(client, kind, namespace, by_name(changed), optional=True)
+    yield watch(client, AUTOSCALER, namespace, by_name(changed), spec_only=True)

@@ -104,13 +104,14 @@ def status(
     if finding is not None and finding.revision != state.revision:
         finding = None
     verified = verification.said(backend, state.snapshot, finding)
-    parts = [state.accepted, state.credentials]
+    accepted = _accepted(inputs, state.accepted)
+    parts = [accepted, state.credentials]
     # What nobody knows takes nothing away from a backend that may be fine; a refusal does.
     if verified.status == "False":
         parts.append(verified)
     said = [
         conditions.summary(parts),
-        state.accepted,
+        accepted,
         state.credentials,
         verified,
         adoption.of_backend(backend, state.snapshot, finding, inputs.uses),
@@ -123,6 +124,7 @@ def status(
         observed_generation=generation,
         conditions=conditions.timed(said, backend.status.conditions, generation, now),
         bindings=inputs.bindings,
+        refused_bindings=inputs.refused,
         revision=state.revision,
         server_version=version,
         binding=ServiceBinding(name=state.binding) if state.binding else None,
@@ -137,6 +139,21 @@ def _caveat(postgres: Postgres | None) -> str:
         "`spec.postgres.pooler: Transaction` is served by the Stackstore runtime; a stock server names "
         "its prepared statements and has no setting for it: before one, the pooler must keep track of "
         "them (pgbouncer 1.21 or newer with `max_prepared_statements` above 0), else say Session"
+    )
+
+
+def _accepted(inputs: BackendInputs, accepted: Said) -> Said:
+    """What speaks against the backend beside its own fields; its own namespace is served all the same."""
+    selects = inputs.backend.spec.allowed_namespaces.from_ == "Selector"
+    if accepted.status != "True" or not selects or inputs.namespaces_readable:
+        return accepted
+    return Said(
+        "Accepted",
+        "False",
+        Reason.NAMESPACES_NOT_READABLE,
+        "`spec.allowedNamespaces.from: Selector`: this installation may not read the labels of "
+        "namespaces, so that no other namespace is let in; set `Same` or `All`, or let the operator "
+        "list and watch namespaces",
     )
 
 

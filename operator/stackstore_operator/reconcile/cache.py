@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.api.backend import StorageBackend, allows
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.kube.workloads import MADE_INTO_DEPLOYMENTS
 from stackstore_operator.reconcile.inputs import Key
+from stackstore_operator.reconcile.namespaces import Namespaces
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 
 At = TypeVar("At")
@@ -27,6 +28,7 @@ class Cache:
     """What is known without asking the API server."""
 
     def __init__(self) -> None:
+        self.namespaces = Namespaces()
         self.backends: dict[Key, StorageBackend] = {}
         self.bindings: dict[Key, StoreBinding] = {}
         self._stacks: dict[Key, set[Key]] = {}
@@ -145,6 +147,22 @@ class Cache:
             references += [r for r in (spec.defaults.kv, spec.defaults.sql) if r is not None]
         own = binding.metadata.namespace
         return {(reference.namespace or own, reference.name) for reference in references}
+
+    def allows(self, backend: StorageBackend, namespace: str) -> bool:
+        """Whether bindings of a namespace may use a backend, as far as is known."""
+        return allows(backend, namespace, self.namespaces.labels(namespace))
+
+    def stacks_in(self, namespace: str) -> list[Key]:
+        """The stacks of a namespace."""
+        return [stack for stack in self.stacks() if stack[0] == namespace]
+
+    def selecting(self) -> list[Key]:
+        """The backends that choose namespaces by label."""
+        return [
+            key
+            for key, backend in self.backends.items()
+            if backend.spec.allowed_namespaces.from_ == "Selector"
+        ]
 
     def users_of(self, backend: Key) -> list[StoreBinding]:
         """The bindings that refer to a backend."""

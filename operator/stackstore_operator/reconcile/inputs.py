@@ -34,6 +34,7 @@ class StackInputs:
         workloads: what was read of those that its bindings name in `spec.consumers`.
         findings: what visits to the backends' databases found last, with whatever login.
         uses: how the stack uses each backend.
+        labels: of the stack's namespace; None: not known.
     """
 
     namespace: str
@@ -50,6 +51,7 @@ class StackInputs:
     workloads: Workloads = NO_WORKLOADS
     findings: Mapping[Key, Finding] = field(default_factory=dict)
     uses: Mapping[Key, Use] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class BackendInputs:
     """What is known about one backend.
 
     Attributes:
+        bindings: how many refer to it and may.
         finding: what the last visit to its database found, with whatever login; None: none was made.
         uses: of the stacks that it allows.
+        refused: how many of other namespaces refer to it and may not.
+        namespaces_readable: whether labels of namespaces can be known here.
     """
 
     backend: StorageBackend
@@ -68,3 +73,5 @@ class BackendInputs:
     key: bytes = field(repr=False)
     finding: Finding | None = None
     uses: tuple[Use, ...] = ()
+    refused: int = 0
+    namespaces_readable: bool = True

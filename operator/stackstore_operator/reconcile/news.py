@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
+from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
 from stackstore_operator.probe.finding import Finding
 from stackstore_operator.reconcile import adoption, conditions
 from stackstore_operator.reconcile.adoption import is_adopted
@@ -33,7 +33,7 @@ def of_finding(cache: Cache, key: Key, before: Finding | None, found: Finding) -
         return
     yield Look("backend", *key)
     for stack in sorted(cache.stacks_of(key)):
-        if allows(backend, stack[0]) and _differs(cache, backend, stack, before, found):
+        if cache.allows(backend, stack[0]) and _differs(cache, backend, stack, before, found):
             yield Look("stack", *stack)
 
 
@@ -73,7 +73,7 @@ def of_status(cache: Cache, before: StorageBackend, status: StorageBackendStatus
         for binding in cache.users_of(key):
             for other in sorted(cache.backends_of(binding) - {key}):
                 known = cache.backends.get(other)
-                if known is not None and allows(known, binding.metadata.namespace):
+                if known is not None and cache.allows(known, binding.metadata.namespace):
                     yield Look("backend", *other)
 
 

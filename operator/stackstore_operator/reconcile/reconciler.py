@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus, allows
+from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.part import ObjectMeta
@@ -152,16 +152,18 @@ class Reconciler:
             self._prober.forget(key)
             return None
         secrets, config_maps = await self._referents([backend])
+        users = self._cache.users_of(key)
+        may = sum(self._cache.allows(backend, user.metadata.namespace) for user in users)
         inputs = BackendInputs(
             backend=backend,
             secrets=secrets,
             config_maps=config_maps,
-            bindings=sum(
-                allows(backend, binding.metadata.namespace) for binding in self._cache.users_of(key)
-            ),
+            bindings=may,
             key=self._key,
             finding=self._prober.finding(key),
             uses=uses_of(self._cache, key),
+            refused=len(users) - may,
+            namespaces_readable=self._cache.namespaces.readable,
         )
         state = look_at(backend, secrets, config_maps, self._key)
         status = backend_status(inputs, int(time.time()), state)
@@ -192,7 +194,7 @@ class Reconciler:
         # Nothing of a backend that doesn't allow this namespace is read, so that it takes no longer
         # than one that isn't there.
         secrets, config_maps = await self._referents(
-            backend for backend in backends.values() if allows(backend, look.namespace)
+            backend for backend in backends.values() if self._cache.allows(backend, look.namespace)
         )
         for binding in bindings:
             reference = binding.spec.base_config_ref
@@ -223,8 +225,9 @@ class Reconciler:
             uses={
                 key: use_of(self._cache, backend, (look.namespace, look.name))
                 for key, backend in backends.items()
-                if allows(backend, look.namespace)
+                if self._cache.allows(backend, look.namespace)
             },
+            labels=self._cache.namespaces.labels(look.namespace),
         )
 
     async def _referents(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
-from stackstore_operator.api.backend import StorageBackend, allows
+from stackstore_operator.api.backend import StorageBackend, allows, refuses
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile.adoption import is_adopted
 from stackstore_operator.reconcile.backends import look
@@ -77,22 +77,22 @@ def resolve(inputs: StackInputs, composition: Composition) -> Resolution:
 def find(inputs: StackInputs, key: Key) -> Found | None:
     """A backend by its key, if this namespace may use it and it can be used."""
     backend = inputs.backends.get(key)
-    if backend is None or not allows(backend, inputs.namespace):
+    if backend is None or not allows(backend, inputs.namespace, inputs.labels):
         return None
     state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
     return None if state.snapshot is None else _found(key, backend, state.snapshot)
 
 
 def is_withdrawn(inputs: StackInputs, key: Key) -> bool:
-    """Whether a backend is there and does not let this namespace use it."""
+    """Whether a backend is there and does not let this namespace use it; not what nobody knows."""
     backend = inputs.backends.get(key)
-    return backend is not None and not allows(backend, inputs.namespace)
+    return backend is not None and refuses(backend, inputs.namespace, inputs.labels)
 
 
 def _follow(inputs: StackInputs, use: Use) -> Found | Said:
     label = use.backend[1] if use.backend[0] == inputs.namespace else "/".join(use.backend)
     backend = inputs.backends.get(use.backend)
-    if backend is None or not allows(backend, inputs.namespace):
+    if backend is None or not allows(backend, inputs.namespace, inputs.labels):
         # One answer for both: whether it exists is not a stranger's business.
         problem = f"was not found, or does not allow namespace '{inputs.namespace}'"
         if use.backend[0] == inputs.namespace:

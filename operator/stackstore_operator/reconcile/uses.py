@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stackstore_operator.api.backend import StorageBackend, allows
+from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import BackendRef, StoreBinding
 from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.census import Use
@@ -19,7 +19,7 @@ def uses_of(cache: Cache, key: Key) -> tuple[Use, ...]:
     stacks = {
         (binding.metadata.namespace, binding.spec.stack)
         for binding in cache.users_of(key)
-        if allows(backend, binding.metadata.namespace)
+        if cache.allows(backend, binding.metadata.namespace)
     }
     return tuple(use_of(cache, backend, stack) for stack in sorted(stacks))
 

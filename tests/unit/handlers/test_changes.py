@@ -15,7 +15,8 @@ class World:
     def __init__(self) -> None:
         self.looks: set[Look] = set()
         self.cache = Cache()
-        self.changes = Changes(self.cache, self.looks.add)
+        self.later: set[Look] = set()
+        self.changes = Changes(self.cache, self.looks.add, self.later.add)
 
     def seen(self) -> set[str]:
         seen = {str(look) for look in self.looks}
@@ -262,3 +263,71 @@ def test_a_workload_that_is_no_longer_named_concerns_nobody(world):
     world.changes.workload("Deployment", "a", "new")
     world.changes.workload("HorizontalPodAutoscaler", "a", "x")
     assert world.seen() == set()
+
+
+def space(name: str, *, ending: bool = False, **labels: str) -> dict[str, Any]:
+    return {"name": name, "labels": labels} | (
+        {"deletionTimestamp": "2026-01-01T00:00:00Z"} if ending else {}
+    )
+
+
+SELECTED = {"from": "Selector", "selector": {"matchLabels": {"stacks": "yes"}}}
+
+
+def shared(**allowed: Any) -> dict[str, Any]:
+    """A backend of the namespace `p` that lets others in."""
+    made = backend("sql")
+    made["metadata"]["namespace"] = "p"
+    made["spec"]["allowedNamespaces"] = allowed
+    return made
+
+
+def far(version: int = 1) -> dict[str, Any]:
+    made = binding(version=version)
+    made["spec"]["stores"][0]["backendRef"]["namespace"] = "p"
+    return made
+
+
+def test_a_strangers_reference_has_the_backend_looked_at_later_only(world):
+    world.changes.backend(shared(**{"from": "Same"}))
+    world.seen()
+    world.changes.binding(far())
+    assert world.seen() == {"stack a/s"}
+    assert world.later == {Look("backend", "p", "sql")}
+    world.later.clear()
+    world.changes.binding(far(), deleted=True)
+    assert world.seen() == {"stack a/s"}
+    assert world.later == {Look("backend", "p", "sql")}
+
+
+def test_labels_of_a_namespace_concern_its_stacks_and_whom_they_ask(world):
+    world.changes.namespace("Namespace", space("a", stacks="no"), gone=False)
+    world.changes.backend(shared(**SELECTED))
+    world.changes.binding(far())
+    world.seen()
+    world.changes.namespace("Namespace", space("a", stacks="no"), gone=False)
+    world.changes.namespace("Namespace", space("b", stacks="yes"), gone=False)
+    assert world.seen() == set()
+    world.changes.namespace("Namespace", space("a", stacks="yes"), gone=False)
+    assert world.seen() == {"stack a/s", "backend p/sql"}
+    world.changes.namespace("Namespace", space("a", stacks="yes", ending=True), gone=False)
+    assert world.seen() == {"stack a/s", "backend p/sql"}
+    world.changes.namespace("Namespace", space("a"), gone=True)
+    assert world.seen() == {"stack a/s"}
+    assert world.cache.namespaces.labels("a") is None
+
+
+def test_namespaces_that_become_readable_or_not_concern_who_selects(world):
+    world.changes.backend(shared(**SELECTED))
+    world.changes.backend(backend("other"))
+    world.changes.binding(far())
+    world.seen()
+    world.changes.no_namespaces()
+    assert world.seen() == set()
+    world.changes.namespace("Namespace", space("z"), gone=False)
+    assert world.seen() == {"backend p/sql", "stack a/s"}
+    assert world.cache.namespaces.readable
+    world.changes.no_namespaces()
+    assert world.seen() == {"backend p/sql", "stack a/s"}
+    assert not world.cache.namespaces.readable
+    assert world.cache.namespaces.labels("z") is None

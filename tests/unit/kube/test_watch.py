@@ -46,7 +46,7 @@ def item(name: str, version: int, generation: int | None = None) -> dict[str, An
 async def told(server: Server, **options: Any) -> list[str]:
     names: list[str] = []
     task = asyncio.create_task(
-        module.watch(server, "K", None, lambda _, __, name: names.append(name), **options)  # type: ignore[arg-type]
+        module.watch(server, "K", None, lambda _, item, __: names.append(item["name"]), **options)  # type: ignore[arg-type]
     )
     await asyncio.wait_for(server.done.wait(), 20)
     task.cancel()
@@ -91,3 +91,30 @@ async def test_a_kind_that_nobody_serves_is_waited_for_in_silence(
     server = Server(gone, gone, [item("x", 1)], gone, gone, [item("y", 2)])
     assert await told(server, optional=True) == ["x", "x", "y"]
     assert caplog.text == ""
+
+
+async def test_what_is_gone_is_told_as_gone_with_what_is_known_of_it() -> None:
+    labelled = {**item("x", 1), "labels": {"a": "b"}}
+    server = Server([labelled, item("y", 1)], [("DELETED", {**labelled, "resourceVersion": "2"})],
+                    ApiError(410, "too old"), [])  # fmt: skip
+    seen: list[Any] = []
+    task = asyncio.create_task(module.watch(server, "K", None, lambda *told: seen.append(told)))  # type: ignore[arg-type]
+    await asyncio.wait_for(server.done.wait(), 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert seen == [
+        ("K", labelled, False),
+        ("K", item("y", 1), False),
+        ("K", {**labelled, "resourceVersion": "2"}, True),
+        # Nobody saw it go.
+        ("K", {"namespace": "a", "name": "y"}, True),
+    ]
+
+
+async def test_a_final_refusal_ends_it() -> None:
+    server = Server(ApiError(500, "later"), ApiError(403, "no"))
+    with pytest.raises(ApiError, match="no"):
+        await asyncio.wait_for(
+            module.watch(server, "K", None, lambda *_: None, final=frozenset({403})),  # type: ignore[arg-type]
+            20,
+        )

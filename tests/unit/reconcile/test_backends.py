@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,6 @@ def test_what_is_wrong_with_its_secret(secrets: Any, answer: tuple[str, str], wo
     ("spec", "path"),
     [
         ({"maxConnections": 9}, "`spec.maxConnections`"),
-        (
-            {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}},
-            "`spec.allowedNamespaces.from: Selector`",
-        ),
     ],
 )
 def test_what_is_not_there_yet_is_refused_by_name(spec: dict[str, Any], path: str) -> None:
@@ -143,3 +140,21 @@ VERIFY_SECRET = {
 def test_the_ca(place: Any, secrets: Any, config_maps: Any, answer: tuple[str, str]) -> None:
     found = status_of(postgres(postgres=place), {APP: LOGIN, **secrets}, config_maps)
     assert told(found)["CredentialsResolved"] == answer
+
+
+BY_LABEL = {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}}
+
+
+@pytest.mark.parametrize(("spec", "word"), [(BY_LABEL, "False"), ({}, "True")])
+def test_labels_that_cannot_be_read_are_told_to_who_asks_for_them(spec: Any, word: str) -> None:
+    read = BackendInputs(postgres(**spec), {APP: LOGIN}, {}, 3, KEY, refused=2)
+    assert told(status(read, NOW))["Ready"] == ("True", "Ready")
+    assert status(read, NOW).refused_bindings == 2
+    found = status(dataclasses.replace(read, namespaces_readable=False), NOW)
+    assert told(found)["Accepted"][0] == word
+    assert told(found)["Ready"][0] == word
+    if spec:
+        assert told(found)["Ready"] == ("False", "NamespacesNotReadable")
+        assert "list and watch namespaces" in found.conditions[0].message
+        # What its own namespace uses goes on.
+        assert look(postgres(**spec), {APP: LOGIN}, {}, KEY).snapshot is not None
