@@ -27,7 +27,7 @@ $(ENV): requirements/dev.txt pyproject.toml
 env: $(ENV) ## Make the environment only
 
 .PHONY: tools
-tools: $(ENV) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl into the cache (once)
+tools: $(ENV) ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and helm into the cache (once)
 	@$(BIN)/python -m hack.tools
 
 .PHONY: demo
@@ -51,8 +51,10 @@ lint: $(ENV) ## ruff, strict mypy, import contracts
 	$(BIN)/lint-imports
 
 .PHONY: generate
-generate: $(ENV) ## Write the generated files (crds/, docs/reasons.md, docs/api-reference.md) anew
+generate: $(ENV) ## Write the generated files (crds/, the chart's copy, docs/values.md, reasons.md, api-reference.md) anew
 	$(BIN)/stackstore-operator crds --output crds
+	cp crds/*.yaml charts/stackstore/files/crds/
+	$(BIN)/python -m hack.values > docs/values.md
 	$(BIN)/python -m stackstore_operator.api.reasons > docs/reasons.md
 	$(BIN)/python -m stackstore_operator.api.reference > docs/api-reference.md
 

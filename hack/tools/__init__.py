@@ -1,4 +1,4 @@
-"""Kubernetes' own programs: found, or built once from their pinned Go modules and kept.
+"""Kubernetes' own programs, and helm: found, or built once from their pinned Go modules and kept.
 
 Looked for in this order: `KUBEBUILDER_ASSETS` (the control plane's), the cache, a build with the Go on
 PATH, a build with the Go of the PyPI wheel in `requirements/go.txt`.
@@ -50,8 +50,11 @@ NODE = Module(
         "kubelet": "k8s.io/kubernetes/cmd/kubelet",
     },
 )
-MODULES = (CONTROL_PLANE, NODE)
+# By itself, so that the two don't pull at each other's dependencies.
+HELM = Module(HERE / "helm", {"helm": "helm.sh/helm/v4/cmd/helm"})
+MODULES = (CONTROL_PLANE, HELM, NODE)
 PACKAGES = {name: package for module in MODULES for name, package in module.packages.items()}
+FOR_TESTS = (*CONTROL_PLANE.packages, *HELM.packages)
 KUBERNETES_VERSION = "v1.37.2"
 FLAGS = [
     "-trimpath",
@@ -72,7 +75,7 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stackstore"
 
 
-def find(names: Sequence[str] = tuple(CONTROL_PLANE.packages)) -> dict[str, Path]:
+def find(names: Sequence[str] = FOR_TESTS) -> dict[str, Path]:
     """Where these programs are, building what is missing.
 
     Raises:

@@ -1,15 +1,15 @@
-"""`python -m hack.tools [NAME…]`: see that the control plane's programs are there; `--e2e`: all of them."""
+"""`python -m hack.tools [NAME…]`: see that the programs of the tests are there; `--e2e`: all of them."""
 
 from __future__ import annotations
 
 import sys
 
-from hack.tools import CONTROL_PLANE, PACKAGES, ToolsError, find
+from hack.tools import FOR_TESTS, PACKAGES, ToolsError, find
 
 
 def main() -> int:
     """Build what is missing; 1 when something can't be had."""
-    names = sys.argv[1:] or list(CONTROL_PLANE.packages)
+    names = sys.argv[1:] or list(FOR_TESTS)
     if names == ["--e2e"]:
         names = list(PACKAGES)
     unknown = sorted(set(names) - set(PACKAGES))

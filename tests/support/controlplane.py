@@ -147,6 +147,13 @@ class ControlPlane:
             },
         )
 
+    def service_account(self, namespace: str, name: str) -> str:
+        """A service account that is there, as a user with a token of its own; returns its user name."""
+        user = f"system:serviceaccount:{namespace}:{name}"
+        token = self.kubectl("create", "token", name, "-n", namespace, "--duration=1h").strip()
+        self._tokens[user] = (token, "")
+        return user
+
     # -- processes
 
     def _spawn(self, name: str, arguments: Sequence[str]) -> None:

@@ -228,7 +228,9 @@ class OperatorProcess:
         kubeconfig = plane.kubeconfig(self.user).read_text()
         if server is not None:
             kubeconfig = kubeconfig.replace(plane.url, server)
-        self._kubeconfig = directory / f"{self.user}-{secrets.token_hex(4)}.kubeconfig"
+        # A colon would make it two files.
+        name = self.user.replace(":", ".")
+        self._kubeconfig = directory / f"{name}-{secrets.token_hex(4)}.kubeconfig"
         self._kubeconfig.write_text(kubeconfig)
         self.process: subprocess.Popen[bytes] | None = None
         self._before = 0

@@ -1,0 +1,113 @@
+"""helm, and the chart installed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import yaml
+
+from tests.operator.conftest import new_namespace
+from tests.support.controlplane import ControlPlane
+from tests.support.helm import CHART, Helm
+from tests.support.operator import OperatorProcess
+
+HERE = Path(__file__).parent
+SETS = sorted((HERE / "values").glob("*.yaml"))
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A release of the chart, and its service account as a user."""
+
+    plane: ControlPlane
+    helm: Helm
+    release: str
+    namespace: str
+    user: str
+
+    def may(self, verb: str, resource: str, *place: str) -> bool:
+        """What `kubectl auth can-i` says to the service account."""
+        shown = self.plane.kubectl(
+            "auth", "can-i", verb, resource, *place, user=self.user, check=False
+        )
+        return "yes" in shown.splitlines()
+
+    def rights(self, namespace: str) -> set[tuple[str, str, str]]:
+        """All that it may do in a namespace, and other service accounts may not.
+
+        Returns:
+            (resource, an object's name or nothing, verb).
+        """
+        nobody = f"system:serviceaccount:{self.namespace}:nobody"
+        return self._listed(namespace) - self._listed(namespace, f"--as={nobody}", user="admin")
+
+    def _listed(
+        self, namespace: str, *more: str, user: str | None = None
+    ) -> set[tuple[str, str, str]]:
+        shown = self.plane.kubectl(
+            "auth",
+            "can-i",
+            "--list",
+            "--no-headers",
+            "-n",
+            namespace,
+            *more,
+            user=user or self.user,
+        )
+        found = set()
+        for line in shown.splitlines():
+            resource = line.split("[")[0].strip()
+            _, names, verbs = (part.split() for part in re.findall(r"\[(.*?)\]", line))
+            found |= {(resource, name, verb) for name in names or [""] for verb in verbs}
+        return found
+
+    def operator(self, directory: Path) -> OperatorProcess:
+        """The operator as that service account, with the arguments that its Deployment has."""
+        shown = self.plane.kubectl("get", "deployment", self.release, "-n", self.namespace, "-o", "yaml")  # fmt: skip
+        (container,) = yaml.safe_load(shown)["spec"]["template"]["spec"]["containers"]
+        run, *options = container["args"]
+        assert run == "run"
+        process = OperatorProcess(self.plane, directory, user=self.user)
+        # The last of an option's values counts.
+        process._options = ["--namespace", self.namespace, *options]
+        return process
+
+
+class Install(Protocol):
+    """Installs a release with these arguments of helm."""
+
+    def __call__(self, *arguments: str) -> Installed: ...
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm that reaches no cluster."""
+    return Helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture
+def install(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Install]:
+    """Releases in namespaces of their own; the CRDs are there already."""
+    client = Helm(tmp_path_factory.mktemp("helm"), control_plane.kubeconfig())
+    made = []
+
+    def one(*arguments: str) -> Installed:
+        release = f"stackstore-{secrets.token_hex(3)}"
+        namespace = new_namespace(control_plane, **RESTRICTED)
+        made.append((release, namespace))
+        client.run("install", release, CHART, "-n", namespace, "--set", "crds.enabled=false", *arguments)  # fmt: skip
+        user = control_plane.service_account(namespace, release)
+        return Installed(control_plane, client, release, namespace, user)
+
+    yield one
+    for release, namespace in made:
+        client.run("uninstall", release, "-n", namespace, "--ignore-not-found")
