@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import secrets
+from urllib.parse import quote as encoded
 
+import asyncpg
 import pytest
 
 from tests.support.makers import NAMES, made
 from tests.support.operator import (
+    DEFAULTS,
     Api,
     OperatorProcess,
     binding,
@@ -16,6 +21,7 @@ from tests.support.operator import (
     sqlite_backend,
     until,
 )
+from tests.support.postgres import PostgresServer, quote
 
 COMPLETE = {
     "type": "postgresql",
@@ -81,6 +87,39 @@ def test_each_gives_the_login_that_its_maker_means(api: Api):
         found = backends[name.replace("-", "_")]
         assert {key: found["current"][key] for key in one.gives} == one.gives, name
         assert found["pooler"] == one.postgres.get("pooler", "None")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_login_that_was_encoded_in_a_uri_is_let_in_by_a_real_server(
+    api: Api, postgres: PostgresServer
+):
+    """Decoded from the Secret, and encoded again for stock servers."""
+    role, password = f"R öle@{secrets.token_hex(6)}", "3:x/Q@k#9%zz ?&+ü"
+    postgres.execute(f'CREATE ROLE "{role}" LOGIN PASSWORD {quote(password)}')
+    place = f"{postgres.host}:{postgres.port}/postgres"
+    api.secret(
+        "pg-app", url=f"postgresql://{encoded(role, safe='')}:{encoded(password, safe='')}@{place}"
+    )
+    spec = {"postgres": {"tls": {"mode": "Disable"}}, "verification": {"mode": "Connect"}}
+    api.apply(postgres_backend(**spec), sqlite_backend())
+    try:
+        api.wait("StorageBackend", "sql-default", "Verified", "True", "Connected", seconds=60)
+        api.apply(binding(stores=[kv("metadata")], defaults=DEFAULTS))
+        api.ready("chat", seconds=30)
+        url = api.data("Secret", "chat-storage")["SQL_DEFAULT_URL"]
+        assert asyncio.run(who(url)) == role
+    finally:
+        api.clear()
+        postgres.execute(f'DROP ROLE "{role}"')
+
+
+async def who(url: str) -> object:
+    """As a stock server's driver takes the string."""
+    connection = await asyncpg.connect(dsn=url)
+    try:
+        return await connection.fetchval("SELECT session_user")
+    finally:
+        await connection.close()
 
 
 @pytest.mark.usefixtures("operator")

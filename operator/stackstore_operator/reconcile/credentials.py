@@ -81,11 +81,9 @@ def resolve(
         username=username,
         password=SecretStr(password),
     )
-    stale = ""
-    if hinted is not None and hinted != credentials.keys.uri:
-        # A URI speaks of the database itself, not of a pooler before it.
-        direct = replace(known, host=None) if _pooler(reader, postgres) else known
-        stale = _stale(hinted, hint, direct, namespace)
+    # A URI speaks of the database itself, not of a pooler before it.
+    direct = replace(known, host=None) if _pooler(reader, postgres) else known
+    stale = _stale(hinted, hint, direct, namespace)
     return Resolved(login, _tls(reader, postgres, credentials, ca), stale)
 
 
@@ -171,7 +169,7 @@ def _missing(reader: SecretKeys, found: Address) -> str:
     )
 
 
-def _stale(key: str, uri: Address, known: Address, namespace: str) -> str:
+def _stale(key: str | None, uri: Address, known: Address, namespace: str) -> str:
     """Which parts a well-known URI says otherwise than the keys beside it, which win.
 
     Only what was taken from well-known keys is compared: who names a key or writes a host means it.

@@ -149,12 +149,43 @@ def test_the_port_goes_with_its_host() -> None:
     assert login(secret, host="writer") == ("u", "p", "w.x", 77, "d")
     assert login(secret, host="writer", port="port") == ("u", "p", "w.x", 1, "d")
     assert login({**FULL, "host": "h.db:77"}, {}) == ("u", "p", "h.db", 1, "d")
+    # That of a URI is not another host's.
+    del secret["port"]
+    secret = {**secret, "writer": "w.x", "uri": "postgresql://h.db:99"}
+    assert login(secret, host="writer") == ("u", "p", "w.x", 5432, "d")
 
 
 def test_postgres_password_is_for_postgres_only() -> None:
     secret = {"postgres-password": "super", "host": "h", "database": "d"}
     assert "a password" in str(problem({**secret, "username": "app"}))
     assert login({**secret, "username": "postgres", "password": "own"})[1] == "own"
+    assert login({**secret, "username": "postgres"})[1] == "super"
+    hint = {**secret, "uri": "postgresql://postgres:old@h/d"}
+    assert login(hint)[:2] == ("postgres", "super")
+
+
+def test_whose_secret_names_no_user_is_told_what_to_set() -> None:
+    secret = {"postgres-password": "super", "password": "p", "host": "h", "database": "d"}
+    assert str(problem(secret)).endswith(
+        "`serviceBindings.enabled: true` the chart makes one that does"
+    )
+    assert "Bitnami" not in str(problem({**secret, "username": "app", "password": ""}))
+    assert "Bitnami" not in str(problem({"password": "p"}))
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("username", "a user (looked for username, user, master_username); it has"),
+        ("password", "a password (looked for password, attribute.password, attribute.master_password); it has"),
+        ("host", "a host (looked for host, address, endpoint, `spec.postgres.host`); it has"),
+        ("database", "a database (looked for database, dbname, `spec.postgres.database`); it has"),
+    ],
+)  # fmt: skip
+def test_each_part_that_is_missing_is_named(missing: str, words: str) -> None:
+    found = problem({key: value for key, value in FULL.items() if key != missing})
+    assert found.reason == "SecretKeyMissing"
+    assert str(found).startswith(f"Secret 'pg-app' does not give {words}")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +298,17 @@ def test_a_uri_that_is_badly_encoded_is_refused_not_guessed_at(uri: str) -> None
     assert login({**FULL, "uri": uri}) == ("u", "p", "h.db", 1, "d")
 
 
+def test_what_the_backend_says_itself_is_not_looked_for() -> None:
+    """Rubbish under a well-known key stops nobody who has named another."""
+    for what in ("username", "password", "database"):
+        rubbish = {**FULL, "mine": "M", what: b"\xff"}
+        assert "M" in login(rubbish, **{what: "mine"})
+        assert problem(rubbish).reason == "SecretInvalid"
+    rubbish = {**FULL, "port": "none"}
+    assert login(rubbish, {"port": 7})[2:4] == ("h.db", 7)
+    assert login(rubbish, {"port": 7, "host": "mine.x"})[2:4] == ("mine.x", 7)
+
+
 def test_a_binary_uri_that_nobody_needs_does_no_harm() -> None:
     assert login({**FULL, "uri": b"\xff", "user": b"\xff", "endpoint": b"\xff"})[0] == "u"
 
@@ -324,6 +366,9 @@ def test_a_uri_that_says_otherwise_is_told_by_the_names_of_its_parts(uri: str, w
 
 
 def test_what_the_backend_says_itself_makes_no_uri_stale() -> None:
+    assert resolved({**FULL, "port": "5432", "uri": "postgresql://u:p@h.db/d"}).stale == ""
+    no_port = {key: value for key, value in FULL.items() if key != "port"}
+    assert resolved({**no_port, "uri": URI}).stale == ""
     secret = {**FULL, "p2": "P", "uri": URI}
     assert resolved(secret, password="p2").stale == ""
     assert resolved(secret, {"host": "mine", "port": 7, "database": "x"}).stale == ""
@@ -347,6 +392,8 @@ def test_through_a_pooler_means_the_one_that_the_secret_names() -> None:
     # Without a port of its own it is 5432, not the database's.
     del secret["pgbouncer-port"]
     assert login(secret, {"pooler": "Session"})[2:4] == ("b.db", 5432)
+    secret["pgbouncer-host"] = "b.db:7"
+    assert login(secret, {"pooler": "Session"})[2:4] == ("b.db", 7)
     assert login({**FULL, "pgbouncer-host": ""}, {"pooler": "Session"})[2:4] == ("h.db", 1)
 
 
