@@ -39,6 +39,10 @@ test: $(ENV) lint ## Everything, against a real API server and real databases
 	@$(BIN)/python -m hack.tools
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
+.PHONY: e2e
+e2e: $(ENV) ## The images and the chart on a real kubelet (Linux, root). KEEP=1 leaves it up
+	@$(BIN)/python -m hack.e2e
+
 .PHONY: compat
 compat: $(ENV) ## The real server (ogx) loads and runs on what we render
 	@$(BIN)/python -m tests.compat
