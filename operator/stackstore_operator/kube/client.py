@@ -256,7 +256,8 @@ class Client:
         query = {"limit": _PAGE}
         while True:
             answer = await self._request("GET", _all(kind, namespace), query=query, accept=accept)
-            found += map(keep, answer["items"])
+            # An empty list of some kinds has `items: null`.
+            found += map(keep, answer["items"] or ())
             page = answer["metadata"].get("continue")
             if not page:
                 return found, str(answer["metadata"]["resourceVersion"])
