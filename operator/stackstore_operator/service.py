@@ -8,6 +8,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.lease import Elector, Timing
 from stackstore_operator.kube.scope import Scope
 from stackstore_operator.kube.watch import by_name, watch
-from stackstore_operator.probe.prober import Prober
+from stackstore_operator.probe.prober import AT_ONCE, Prober
 from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.queue import Queue
@@ -65,6 +66,9 @@ async def serve(settings: Settings) -> None:
     Raises:
         ApiError: the API server refuses what the operator can't do without.
     """
+    # Names are looked up in threads. As many as there are visits: one whose answer never comes must
+    # not make others wait for theirs.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(AT_ONCE, "names"))
     told = asyncio.Event()
     # First of all: as the first process of a container it would not end by a signal otherwise.
     _listen(told)

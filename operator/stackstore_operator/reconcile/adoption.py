@@ -14,9 +14,9 @@ from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.conditions import Condition, Reason
 from stackstore_operator.probe.finding import Finding
-from stackstore_operator.reconcile.census import Seen, Use, seen
 from stackstore_operator.reconcile.conditions import Said, known, repeated
-from stackstore_operator.reconcile.verification import is_verifiable
+from stackstore_operator.reconcile.tally import Seen, Use, seen
+from stackstore_operator.reconcile.verification import is_visited
 
 _WORST_FIRST = (
     Reason.PROCESSES_WAITING,
@@ -26,7 +26,7 @@ _WORST_FIRST = (
     Reason.ADOPTED_BY_SESSIONS,
     Reason.ADOPTED,
 )
-_STANDING = (*_WORST_FIRST, Reason.NO_PROCESS_SEEN)
+_STANDING = (*_WORST_FIRST, Reason.NO_PROCESS_SEEN, Reason.NOT_VERIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Part:
 
     Attributes:
         name: in the run config.
-        backend: its object; None: it can't be looked at.
+        visited: whether the operator looks into its database at all.
         finding: what was found with the login that the stack has now; None: nothing yet.
         use: the stack's use of it.
     """
 
     name: str
-    backend: StorageBackend | None
+    visited: bool
     finding: Finding | None
     use: Use
 
@@ -70,7 +70,7 @@ def of_backend(
         return _unknown(Reason.WAITING, "the backend is not accepted, or its login is not resolved")
     if isinstance(snapshot, SqliteBackend):
         return _unknown(Reason.NOT_APPLICABLE, "a file has no login")
-    if not is_verifiable(backend):
+    if not is_visited(backend, snapshot):
         return _unknown(
             Reason.VERIFICATION_DISABLED, "the operator does not look into the database"
         )
@@ -79,8 +79,9 @@ def of_backend(
         return _unseen(known(backend.status.conditions, "Adopted") if same else None, finding)
     found = [(use, seen(finding, use)) for use in uses]
     reason = _together(one.reason for _, one in found)
-    unseen = sum(one.reason is Reason.NO_PROCESS_SEEN for _, one in found)
-    return _said(reason, found, unseen if len(found) > 1 else 0, "")
+    said = _said(reason, found, "")
+    same = backend.status.revision == snapshot.current.revision
+    return _settled(known(backend.status.conditions, "Adopted") if same else None, said)
 
 
 def of_stack(parts: Sequence[Part], before: Condition | None) -> Said:
@@ -92,7 +93,7 @@ def of_stack(parts: Sequence[Part], before: Condition | None) -> Said:
     """
     if not parts:
         return _unknown(Reason.NOT_APPLICABLE, "no backend has a login")
-    blind = [part for part in parts if part.backend is None or not is_verifiable(part.backend)]
+    blind = [part for part in parts if not part.visited]
     if blind:
         message = f"the operator does not look into the database of backend {_names(blind)}"
         return _unknown(Reason.VERIFICATION_DISABLED, message)
@@ -103,12 +104,20 @@ def of_stack(parts: Sequence[Part], before: Condition | None) -> Said:
         each.append((part, seen(part.finding, part.use)))
     reason = _together(one.reason for _, one in each)
     decisive = [(part, one) for part, one in each if one.reason is reason]
-    return _said(
-        reason,
-        [(part.use, one) for part, one in decisive],
-        0,
-        _names([part for part, _ in decisive]),
-    )
+    names = _names([part for part, _ in decisive])
+    return _settled(before, _said(reason, [(part.use, one) for part, one in decisive], names))
+
+
+def _settled(before: Condition | None, now: Said) -> Said:
+    """What was taken up stays so: who comes later begins with the present login.
+
+    Without this every pod that an autoscaler adds would make it unknown for a while. Only who is seen
+    with another login speaks against it.
+    """
+    stood = None if before is None else repeated(before)
+    if stood is None or stood.status != "True" or stood.reason not in _STANDING:
+        return now
+    return stood if now.status == "Unknown" else now
 
 
 def _unseen(before: Condition | None, finding: Finding | None, of: str = "") -> Said:
@@ -144,7 +153,7 @@ def _together(reasons: Iterable[Reason]) -> Reason:
     return Reason.NO_PROCESS_SEEN
 
 
-def _said(reason: Reason, found: Sequence[tuple[Use, Seen]], unseen: int, names: str) -> Said:
+def _said(reason: Reason, found: Sequence[tuple[Use, Seen]], names: str) -> Said:
     where = f"of backend {names} " if names else ""
     proven = sum(one.proven for _, one in found)
     waiting = sum(one.waiting for _, one in found)
@@ -186,6 +195,6 @@ def _said(reason: Reason, found: Sequence[tuple[Use, Seen]], unseen: int, names:
     told = f"every process {where}that was seen uses the present login"
     if reason is Reason.ADOPTED_BY_SESSIONS:
         told += "; a stock server is known by its sessions alone, and one that idles has none"
-    if unseen:
-        told += f"; of {unseen} of {len(found)} stacks none was seen"
+    if any(one.reason is Reason.NO_PROCESS_SEEN for _, one in found):
+        told += "; of some stacks none was seen"
     return Said("Adopted", "True", reason, told)

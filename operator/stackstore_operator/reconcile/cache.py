@@ -39,6 +39,7 @@ class Cache:
         self._consumers: dict[tuple[str, Key], set[Key]] = {}
         self._consuming: dict[str, set[Key]] = {}
         self._earlier: dict[Key, dict[Key, bool]] = {}
+        self._expected: dict[Key, int | None] = {}
 
     # -- changes
 
@@ -88,6 +89,7 @@ class Cache:
         if old is not None and (key[0], old.spec.stack) not in self._stacks:
             self._in_force.pop((key[0], old.spec.stack), None)
             self._earlier.pop((key[0], old.spec.stack), None)
+            self._expected.pop((key[0], old.spec.stack), None)
 
     def _unlink(self, key: Key) -> None:
         self._unreadable_bindings.pop(key, None)
@@ -109,6 +111,11 @@ class Cache:
     def note_earlier(self, stack: Key, backends: dict[Key, bool]) -> None:
         """A stack's Secret holds earlier logins of these backends; True: one for another address."""
         self._earlier[stack] = backends
+
+    def note_expected(self, stack: Key, processes: int | None) -> bool:
+        """So many server processes should a stack have now; None: nobody says. Whether it is news."""
+        before, self._expected[stack] = self._expected.get(stack), processes
+        return before != processes
 
     # -- questions
 
@@ -180,6 +187,10 @@ class Cache:
     def has_moved(self, stack: Key, backend: Key) -> bool:
         """Whether a stack's Secret holds an earlier login of a backend for another address."""
         return self._earlier.get(stack, {}).get(backend, False)
+
+    def expected(self, stack: Key) -> int | None:
+        """How many server processes a stack should have now; None: nobody says."""
+        return self._expected.get(stack)
 
     def backends_reading(self, kind: str, key: Key) -> Iterator[Key]:
         """The backends that read a Secret or ConfigMap."""

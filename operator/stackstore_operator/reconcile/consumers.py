@@ -112,6 +112,13 @@ def observe(consumers: Iterable[Consumer], workloads: Workloads) -> tuple[Consum
     return tuple(_state(consumer, workloads) for consumer in consumers)
 
 
+def expected(states: Sequence[ConsumerState]) -> int | None:
+    """How many server processes there should be now; None: nobody says, or not of all workloads."""
+    if not states or not all(state.found for state in states):
+        return None
+    return sum(state.wanted * state.workers for state in states)
+
+
 def said(binding: StoreBinding, workloads: Workloads) -> Said | None:
     """The condition ConsumersResolved of a binding; None when it names no workload."""
     states = observe(binding.spec.consumers, workloads)

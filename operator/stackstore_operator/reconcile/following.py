@@ -12,8 +12,8 @@ from stackstore_operator.probe.prober import HANGING, Prober, Subject
 from stackstore_operator.reconcile import verification
 from stackstore_operator.reconcile.adoption import is_adopted
 from stackstore_operator.reconcile.backends import BackendState
-from stackstore_operator.reconcile.census import Use
 from stackstore_operator.reconcile.conditions import known
+from stackstore_operator.reconcile.tally import Use
 
 _SOON_SECONDS = 5.0
 _ON_THE_WAY = (Reason.PROCESSES_WAITING, Reason.CONSUMERS_MISSING, Reason.NO_PROCESS_SEEN)

@@ -12,7 +12,7 @@ from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
 from stackstore_operator.kube.workloads import Workloads
 from stackstore_operator.probe.finding import Finding
-from stackstore_operator.reconcile.census import Use
+from stackstore_operator.reconcile.tally import Use
 
 Key = tuple[str, str]
 """(namespace, name)"""

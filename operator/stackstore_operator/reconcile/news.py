@@ -41,9 +41,11 @@ def _differs(
     cache: Cache, backend: StorageBackend, stack: Key, before: Finding | None, found: Finding
 ) -> bool:
     use = use_of(cache, backend, stack)
-    now = adoption.of_stack([adoption.Part("", backend, found, use)], None)
+    now = adoption.of_stack([adoption.Part("", visited=True, finding=found, use=use)], None)
     if before is not None:
-        return now != adoption.of_stack([adoption.Part("", backend, before, use)], None)
+        return now != adoption.of_stack(
+            [adoption.Part("", visited=True, finding=before, use=use)], None
+        )
     # What was found before a restart is not known any more, but what was said of it.
     said = (conditions.known(b.status.conditions, "Adopted") for b in cache.bindings_of(*stack))
     return any(condition is None or condition.status != now.status for condition in said)

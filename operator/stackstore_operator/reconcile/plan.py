@@ -17,7 +17,6 @@ from stackstore.credentials.snapshot import PostgresBackend, Snapshot
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, moves
-from stackstore_operator.reconcile.census import Use
 from stackstore_operator.reconcile.composition import Composition, compose, run_config_name
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.continuity import Before
@@ -25,6 +24,8 @@ from stackstore_operator.reconcile.inputs import Key, StackInputs
 from stackstore_operator.reconcile.outputs import config_map_name, is_ours, secret_name
 from stackstore_operator.reconcile.record import RECORD_KEY, Record
 from stackstore_operator.reconcile.resolution import Resolution, resolve
+from stackstore_operator.reconcile.tally import Use
+from stackstore_operator.reconcile.verification import is_visited
 from stackstore_operator.render import revision, runconfig, secret
 from stackstore_operator.render.model import SNAPSHOT_KEY, RenderError, ResolvedStack
 
@@ -268,7 +269,8 @@ def _adopted(inputs: StackInputs, outputs: _Outputs, binding: StoreBinding) -> S
         use = inputs.uses.get(key) if key is not None else None
         # What is in force goes by the name that it has in the Secret, whatever bindings say by now.
         use = replace(use or Use(snapshot.stack_id, frozenset()), names=frozenset({name}))
-        parts.append(adoption.Part(name, origin, found, use))
+        visited = origin is not None and is_visited(origin, backend)
+        parts.append(adoption.Part(name, visited, found, use))
     same = binding.status.revision == snapshot.revision
     before = conditions.known(binding.status.conditions, "Adopted") if same else None
     return adoption.of_stack(parts, before)

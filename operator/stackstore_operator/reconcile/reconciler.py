@@ -200,6 +200,11 @@ class Reconciler:
             reference = binding.spec.base_config_ref
             if reference is not None:
                 await self._read_config_map((look.namespace, reference.name), config_maps)
+        named = consumers.named(bindings)
+        run_by = await workloads.read(
+            self._client, look.namespace, ((c.kind, c.name) for c in named)
+        )
+        self._expect(look, consumers.expected(consumers.observe(named, run_by)), backends)
         return StackInputs(
             namespace=look.namespace,
             stack=look.name,
@@ -216,9 +221,7 @@ class Reconciler:
             unreadable=tuple(
                 ObjectMeta.model_validate(found.obj["metadata"]) for found in unreadable
             ),
-            workloads=await workloads.read(
-                self._client, look.namespace, ((c.kind, c.name) for c in consumers.named(bindings))
-            ),
+            workloads=run_by,
             findings={
                 key: found for key in backends if (found := self._prober.finding(key)) is not None
             },
@@ -229,6 +232,15 @@ class Reconciler:
             },
             labels=self._cache.namespaces.labels(look.namespace),
         )
+
+    def _expect(
+        self, look: Look, processes: int | None, backends: Mapping[Key, StorageBackend]
+    ) -> None:
+        """Note how many processes a stack should have; its backends count them."""
+        if self._cache.note_expected((look.namespace, look.name), processes):
+            for key, backend in backends.items():
+                if self._cache.allows(backend, look.namespace):
+                    self.ask(Look("backend", *key))
 
     async def _referents(
         self, backends: Iterable[StorageBackend]

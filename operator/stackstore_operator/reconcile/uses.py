@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import BackendRef, StoreBinding
 from stackstore_operator.reconcile.cache import Cache
-from stackstore_operator.reconcile.census import Use
 from stackstore_operator.reconcile.composition import run_config_name
 from stackstore_operator.reconcile.inputs import Key
+from stackstore_operator.reconcile.tally import Use
 from stackstore_operator.render import revision
 
 
@@ -41,6 +41,7 @@ def use_of(cache: Cache, backend: StorageBackend, stack: Key) -> Use:
         revision.stack_id(*stack),
         frozenset(names),
         frozenset(cache.backends[k].status.revision for k in others if k in cache.backends),
+        expected=cache.expected(stack),
         moved=cache.has_moved(stack, key),
         pooled=postgres is not None and postgres.pooler != "None",
     )
