@@ -311,6 +311,8 @@ def test_what_the_backend_says_itself_is_not_looked_for() -> None:
 
 def test_a_binary_uri_that_nobody_needs_does_no_harm() -> None:
     assert login({**FULL, "uri": b"\xff", "user": b"\xff", "endpoint": b"\xff"})[0] == "u"
+    # And where it is needed it isn't guessed at.
+    assert problem({"uri": b"postgresql://u:p\xff@h/d"}).reason == "SecretKeyMissing"
 
 
 def test_everything_that_is_missing_is_named_at_once_with_what_there_is() -> None:
