@@ -157,9 +157,17 @@ class Elector:
                 await self._attempt()
 
     async def _attempt(self) -> bool:
-        """Try to get or keep the lease; whether it is ours now."""
+        """Try to get or keep the lease; whether it is ours now.
+
+        Cancelled, it is let finish: otherwise nobody would know whether the lease is ours, nor which
+        version of it is to be given back, and the next one would wait it out.
+        """
+        taking = asyncio.ensure_future(self._take())
         try:
-            return await self._take()
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            await asyncio.gather(taking, return_exceptions=True)
+            raise
         except ApiError as error:
             # Later it is an API server that has just started, and doesn't know its rules yet.
             if error.status in (401, 403) and self._lease is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from stackstore_operator.kube.lease import Observed, Timing
+from stackstore_operator.kube.lease import Elector, Observed, Timing
 
 WAIT = 15.0
 
@@ -66,3 +69,47 @@ def test_a_leader_gives_up_before_anybody_may_follow(seconds):
     assert timing.renew < timing.lease
     # A standby may have seen the renewal a request later than it was asked for; that only delays it.
     assert timing.look <= 1
+
+
+class Server:
+    """Keeps one Lease; the answer to the write of that number is held back until `go`."""
+
+    def __init__(self, slow: int) -> None:
+        self.lease: dict[str, Any] = {"metadata": {"uid": "u", "resourceVersion": "0"}, "spec": {}}
+        self.written = asyncio.Event()
+        self.go = asyncio.Event()
+        self._slow = slow
+        self._writes = 0
+
+    async def once(
+        self, method: str, _: str, __: str, ___: str, *, body: Any = None, seconds: float
+    ) -> dict[str, Any]:
+        if method == "PUT":
+            assert body["metadata"]["resourceVersion"] == self.lease["metadata"]["resourceVersion"]
+            self._writes += 1
+            self.lease = {
+                "metadata": {"uid": "u", "resourceVersion": str(self._writes)},
+                "spec": body["spec"],
+            }
+            if self._writes == self._slow:
+                self.written.set()
+                await self.go.wait()
+        return self.lease
+
+
+@pytest.mark.parametrize("write", [1, 2], ids=["it is won", "it is renewed"])
+async def test_it_is_given_back_when_the_end_comes_while(write):
+    server = Server(slow=write)
+
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    elector = Elector(server, "ns", "me", Timing(15.0, 10.0, 0.01, 0.01, 5.0))  # type: ignore[arg-type]
+    running = asyncio.create_task(elector.run(work))
+    await server.written.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    server.go.set()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    assert server.lease["spec"]["holderIdentity"] == ""
