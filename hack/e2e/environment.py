@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from examples.demo.processes import Footprint
@@ -76,17 +77,19 @@ class Environment:
 
         asyncio.run(fill())
 
-    def start_node(self, images: dict[str, Image]) -> None:
-        """The node, with the images loaded, until it is Ready."""
+    def start_node(self, images: dict[str, Image], say: Callable[[str], None]) -> None:
+        """The node, with the images loaded, until it is Ready; `say` is told how far it is."""
         found = tools.find(list(tools.PACKAGES))
         self.node = Node(
             self.root, found, outward=[self.postgres.port], inward=[PORT, *OPERATOR_PORTS],
             pause=images["base"].name,
         )  # fmt: skip
         self.node.start_control_plane()
+        say("the control plane is up")
         self.node.start_containerd()
         for image in images.values():
             self.node.load(image.archive)
+        say("the images are loaded")
         self.node.start_kubelet()
         self.cluster = Cluster(self.node.kubeconfig, found, self.root, self.alive)
 
