@@ -114,6 +114,9 @@ def test_one_text_numbers_its_values_for_each_engine():
     assert MARKING.all.endswith("WHERE queue = ?")
     postgres = Marking("postgresql")
     assert postgres.all.endswith("WHERE queue = $1::text")
-    words = postgres.upsert(table("postgresql", "t", {**TABLE.columns}), COLUMNS).words
+    step = postgres.upsert(table("postgresql", "t", {**TABLE.columns}), COLUMNS)
+    words = step.words
+    conflict = words[words.rindex(" ON CONFLICT") : words.rindex(") SELECT count")]
+    assert conflict.endswith('"n" = excluded."n"') and step.fresh == words.replace(conflict, "")
     assert words.count("$") == 11
     assert "unnest($10::text[]), unnest($11::bigint[]) WHERE EXISTS (SELECT FROM moved)" in words

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from asyncpg import UniqueViolationError
+
 from stackstore.access.owners import NAME as OWNERS
 from stackstore.errors import BackendUnavailableError
 from stackstore.pools.sqlite import BUSY_TIMEOUT_MILLISECONDS
@@ -33,6 +35,13 @@ After each statement its thread needs Python's lock again, and while the event l
 for that longer than a hundred rows take.
 """
 
+WARY_WRITES = 100
+"""After a row was there already, so many writes expect more of them.
+
+Each that hoped in vain costs its rows' place in the table until the next vacuum, and an error in the
+server's log, with the row's key.
+"""
+
 _VALUE = re.compile(r"\{([^}]+)\}")
 
 
@@ -46,11 +55,14 @@ class Step:
 
     Attributes:
         words: on Postgres with the move in it; on SQLite for one row.
+        fresh: Postgres only: the same where no row is there yet; otherwise it fails, and nothing of it is
+            written. It takes the server about an eighth less.
         many: SQLite only: the same for several rows, by how many, the most first, where none is there
             yet; otherwise it fails, and any number of them may be written.
     """
 
     words: str
+    fresh: str = ""
     many: tuple[tuple[int, str], ...] = ()
 
 
@@ -69,6 +81,7 @@ class Marking:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
+        self._wary = 0
         marks = qualified(dialect, MARKS)
         # 0 is nobody's, in every database.
         there = (
@@ -115,6 +128,15 @@ class Marking:
             + ", ".join(f"{name} = excluded.{name}" for name in others),
         )
 
+    def hopes(self) -> bool:
+        """Whether to write as if none of the rows were there; asked once before each write."""
+        self._wary = max(0, self._wary - 1)
+        return not self._wary
+
+    def met(self) -> None:
+        """One was there."""
+        self._wary = WARY_WRITES
+
     def moving(self, mark: Mark, number: int = 0, owner_mark: str = "") -> tuple[Any, ...]:
         """The values of `move`.
 
@@ -140,10 +162,9 @@ class Marking:
                 (rows, self._numbered(f"{several} VALUES {', '.join([f'({values})'] * rows)}"))
                 for rows in MANY_ROWS
             )
-            return Step(self._numbered(f"{insert} VALUES ({values}){conflict}"), tuple(many))
-        return Step(
-            self._whole(f"{insert} SELECT {values} WHERE EXISTS (SELECT FROM moved){conflict}")  # noqa: S608
-        )
+            return Step(self._numbered(f"{insert} VALUES ({values}){conflict}"), many=tuple(many))
+        rows = f"{insert} SELECT {values} WHERE EXISTS (SELECT FROM moved)"  # noqa: S608
+        return Step(self._whole(rows + conflict), fresh=self._whole(rows) if conflict else "")
 
     def _whole(self, step: str | None) -> str:
         if self.dialect == "sqlite":
@@ -179,10 +200,19 @@ async def on_postgres(
     Raises:
         OtherDatabaseError: the owners are others there.
     """
-    if await driver.fetchval(step.words, *moving, *values):
+    if await _moved(driver, marking, step, (*moving, *values)):
         return None
     # A statement of its own: the one before saw the mark as it was before it waited for it.
     return _found(await driver.fetchrow(marking.look, *moving[:3], *moving[6:8]))
+
+
+async def _moved(driver: Any, marking: Marking, step: Step, values: tuple[Any, ...]) -> bool:
+    if step.fresh and marking.hopes():
+        try:
+            return bool(await driver.fetchval(step.fresh, *values))
+        except UniqueViolationError:
+            marking.met()
+    return bool(await driver.fetchval(step.words, *values))
 
 
 async def on_sqlite(
