@@ -280,7 +280,10 @@ async def test_a_rotation_moves_the_name_to_a_fresh_database(postgres_place, use
             for number in range(20):
                 await each.put(f"{number:02}", number, user="bob")
             postgres_place.move(postgres_place.pools[0], str(other.address["database"]))
-        await until(lambda: postgres_place.pools[0].pool.status()["lent"] == 0)
+        pool = postgres_place.pools[0].pool
+        # Until the new one is proven, what is written goes where it went.
+        await until(lambda: pool.machine.proven is pool.machine.targets[0])
+        await until(lambda: pool.status()["lent"] == 0)
         await each.put("last", user="carol")
         await each.flush()
         rows = await each.rows()
@@ -288,8 +291,8 @@ async def test_a_rotation_moves_the_name_to_a_fresh_database(postgres_place, use
         assert ("one", "carol", "last") in await each.owned()
         assert {person for _, person, _ in await each.owned()} <= {"bob", "carol"}
         assert each.stats.dead_letters == 0
-        for pool in postgres_place.pools:
-            await pool.close()
+        for opened in postgres_place.pools:
+            await opened.close()
 
 
 async def test_a_journal_keeps_who_it_was(place, use, tmp_path):
