@@ -266,6 +266,11 @@ async def test_a_database_that_is_another_one_each_time_is_waited_for(place, use
     assert await each.rows() == {"a": 0, "b": 0}
 
 
+def has_moved(pool):
+    """Until the new login is proven, what is written goes where it went."""
+    return pool.machine.proven is pool.machine.targets[0] and pool.status()["lent"] == 0
+
+
 async def test_a_rotation_moves_the_name_to_a_fresh_database(postgres_place, use):
     """What waits is written there, its users and tables made anew."""
     each = await use(postgres_place)
@@ -280,10 +285,7 @@ async def test_a_rotation_moves_the_name_to_a_fresh_database(postgres_place, use
             for number in range(20):
                 await each.put(f"{number:02}", number, user="bob")
             postgres_place.move(postgres_place.pools[0], str(other.address["database"]))
-        pool = postgres_place.pools[0].pool
-        # Until the new one is proven, what is written goes where it went.
-        await until(lambda: pool.machine.proven is pool.machine.targets[0])
-        await until(lambda: pool.status()["lent"] == 0)
+        await until(lambda: has_moved(postgres_place.pools[0].pool))
         await each.put("last", user="carol")
         await each.flush()
         rows = await each.rows()
