@@ -103,6 +103,7 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
         reconciler = Reconciler(client, cache, key, prober, settings.waits)
         queue: Queue[Look] = Queue(reconciler.look)
         reconciler.ask = queue.add
+        reconciler.wake = queue.add_after
         changes = Changes(cache, queue.add, lambda look: queue.add_after(look, COUNT_SECONDS))
         prober.found = changes.visited
         census = Census(client, scope, changes)
@@ -124,6 +125,7 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
 
         async def act() -> None:
             # What was under way when an earlier term ended is nobody's any more.
+            reconciler.begin()
             changes.everything()
             try:
                 await queue.run()

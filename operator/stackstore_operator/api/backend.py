@@ -276,6 +276,10 @@ class StorageBackendSpec(Part):
             "`credentials.keys.ca` may only be given when `postgres.tls.mode` is 'VerifyCA' or "
             "'VerifyFull', and without `postgres.tls.caRef`",
         ),
+        (
+            "!has(self.maxConnections) || has(self.postgres)",
+            "`maxConnections` may only be given for a Postgres backend: a SQLite file has no server",
+        ),
         ("self.type == oldSelf.type", "`type` must not change; make a new backend"),
     )
     type: Annotated[BackendType, Field(description="The server's own name of the type.")]
@@ -289,7 +293,12 @@ class StorageBackendSpec(Part):
     ] = Rotation()
     max_connections: Annotated[
         int | None,
-        Field(ge=1, le=1_000_000, description="What all consumers together may hold."),
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="What all consumers together may hold, of all backends of this namespace on the "
+            "same server.",
+        ),
     ] = None
     allowed_namespaces: Annotated[
         AllowedNamespaces, Field(description="Whose bindings may use this backend.")

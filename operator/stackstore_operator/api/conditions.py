@@ -88,6 +88,25 @@ class Reason(enum.StrEnum):
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",
     )
+    GRANTED = "Granted", "What its consumers may hold at most fits into `maxConnections`."
+    BUDGET_EXCEEDED = (
+        "BudgetExceeded",
+        "What is asked for doesn't fit into `maxConnections`, and nothing is granted; the message shows "
+        "the arithmetic.",
+    )
+    GRANT_KEPT = (
+        "GrantKept",
+        "What is asked for grew beyond `maxConnections`. The last grant is kept, and the pools are made "
+        "to fit.",
+    )
+    OVERCOMMITTED = (
+        "Overcommitted",
+        "More is granted than `maxConnections` says by now. Nobody is cut off.",
+    )
+    SERVER_LIMIT_EXCEEDED = (
+        "ServerLimitExceeded",
+        "`maxConnections` is more than the database server itself allows.",
+    )
     CONSUMER_NOT_FOUND = (
         "ConsumerNotFound",
         "A workload that `spec.consumers` names does not exist (yet). Nothing waits for it but what "

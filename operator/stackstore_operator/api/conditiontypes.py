@@ -76,6 +76,13 @@ CONDITION_TYPES: dict[str, ConditionType] = {
         "one isn't there; this doesn't lower Ready",
         "one may not be read; this doesn't lower Ready",
     ),
+    "WithinBudget": ConditionType(
+        _BOTH,
+        "True",
+        "what consumers may hold at most fits into `maxConnections`; without one the condition is not there",
+        "it doesn't; a binding that is refused is not Ready, anything else doesn't lower Ready",
+        "a workload isn't there yet, so that it isn't known what is asked; then Ready is Unknown too",
+    ),
     "RolledOut": ConditionType(
         ("StoreBinding",),
         "True",

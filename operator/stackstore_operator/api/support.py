@@ -23,8 +23,9 @@ def unsupported(obj: StorageBackend | StoreBinding) -> list[str]:
 
 def _of_backend(backend: StorageBackend) -> Iterator[str]:
     spec = backend.spec
-    if spec.max_connections is not None:
-        yield "`spec.maxConnections`"
+    # The API server refuses this; an older schema let it in.
+    if spec.max_connections is not None and spec.postgres is None:
+        yield "`spec.maxConnections` of a SQLite file"
 
 
 def _of_binding(binding: StoreBinding) -> Iterator[str]:

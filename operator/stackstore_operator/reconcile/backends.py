@@ -115,6 +115,8 @@ def status(
         state.credentials,
         verified,
         adoption.of_backend(backend, state.snapshot, finding, inputs.uses),
+        # It lowers nothing: who has a login keeps it.
+        *([inputs.within] if inputs.within is not None else []),
     ]
     version = finding.server_version if finding is not None else ""
     if not version and backend.status.revision == state.revision:

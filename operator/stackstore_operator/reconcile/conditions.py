@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from stackstore_operator.api.conditions import Condition, Reason, Status
 
 _MAX_MESSAGE = 2_000
-INFORMATIVE = ("Adopted", "ConsumersResolved")
-"""Conditions of a binding that never lower Ready."""
+INFORMATIVE = ("Adopted", "ConsumersResolved", "WithinBudget")
+"""Conditions of a binding that don't lower Ready."""
+WARNINGS = (("WithinBudget", "False"),)
+"""Conditions of a binding that are told by an event although they don't lower Ready."""
+_STOPPING = (("WithinBudget", Reason.BUDGET_EXCEEDED), ("WithinBudget", Reason.WAITING))
+"""Except when they say that nothing is rendered for their sake."""
 _REASONS = {str(reason): reason for reason in Reason}
 
 
@@ -60,10 +64,10 @@ def repeated(condition: Condition) -> Said | None:
     return Said(condition.type, condition.status, reason, condition.message)
 
 
-def turned(before: Iterable[Condition], ready: Condition) -> bool:
-    """Whether Ready has another status or reason than before: what an event tells."""
+def turned(before: Iterable[Condition], now: Condition) -> bool:
+    """Whether a condition has another status or reason than before: what an event tells."""
     known = {condition.type: (condition.status, condition.reason) for condition in before}
-    return known.get("Ready") != (ready.status, ready.reason)
+    return known.get(now.type) != (now.status, now.reason)
 
 
 def summary(parts: Iterable[Said]) -> Said:
@@ -77,3 +81,10 @@ def summary(parts: Iterable[Said]) -> Said:
             if part.status == status:
                 return Said("Ready", part.status, part.reason, part.message)
     return Said("Ready", "True", Reason.READY, parts[-1].message if parts else "")
+
+
+def lowering(said: Iterable[Said]) -> list[Said]:
+    """Those of a binding's conditions that Ready is made of."""
+    return [
+        one for one in said if one.type not in INFORMATIVE or (one.type, one.reason) in _STOPPING
+    ]

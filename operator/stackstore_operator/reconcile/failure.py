@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile import conditions
-from stackstore_operator.reconcile.conditions import INFORMATIVE, Said
+from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.plan import Plan, announcements
 
@@ -39,7 +39,7 @@ def after_failure(
             else one
             for one in said
         ]
-        parts = [one for one in said if one.type not in INFORMATIVE]
+        parts = conditions.lowering(said)
         statuses[binding.metadata.name] = planned.model_copy(
             update={
                 "conditions": conditions.timed(

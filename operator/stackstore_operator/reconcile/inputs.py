@@ -12,6 +12,7 @@ from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
 from stackstore_operator.kube.workloads import Workloads
 from stackstore_operator.probe.finding import Finding
+from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.tally import Use
 
 Key = tuple[str, str]
@@ -64,6 +65,7 @@ class BackendInputs:
         uses: of the stacks that it allows.
         refused: how many of other namespaces refer to it and may not.
         namespaces_readable: whether labels of namespaces can be known here.
+        within: its condition WithinBudget; None: nothing binds its consumers.
     """
 
     backend: StorageBackend
@@ -75,3 +77,4 @@ class BackendInputs:
     uses: tuple[Use, ...] = ()
     refused: int = 0
     namespaces_readable: bool = True
+    within: Said | None = None

@@ -17,6 +17,10 @@ from stackstore.credentials.snapshot import PostgresBackend, Snapshot
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, moves
+from stackstore_operator.reconcile.budget import demand, ruling
+from stackstore_operator.reconcile.budget.demand import Demand
+from stackstore_operator.reconcile.budget.ruling import Ruling
+from stackstore_operator.reconcile.budget.shares import ClaimKey
 from stackstore_operator.reconcile.composition import Composition, compose, run_config_name
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.continuity import Before
@@ -70,23 +74,55 @@ class _Outputs:
     config: str | None = None
 
 
-def plan(inputs: StackInputs) -> Plan:
-    """Decide."""
+@dataclass(frozen=True)
+class Prepared:
+    """What the inputs amount to, before budgets are asked."""
+
+    composition: Composition
+    resolution: Resolution
+    before: Before
+    demand: Demand
+
+
+def prepare(inputs: StackInputs) -> Prepared:
+    """Read the inputs."""
     composition = compose(inputs.namespace, inputs.bindings)
     resolution = resolve(inputs, composition)
     before = continuity.read(inputs)
-    outputs = _outputs(inputs, composition, resolution, before)
+    wanted = demand.of_stack(inputs, composition, resolution, before)
+    return Prepared(composition, resolution, before, wanted)
+
+
+def plan(
+    inputs: StackInputs,
+    prepared: Prepared | None = None,
+    rulings: Mapping[ClaimKey, Ruling] | None = None,
+) -> Plan:
+    """Decide.
+
+    Args:
+        inputs: what was read.
+        prepared: what `prepare` made of it, when that is known.
+        rulings: on claims that a budget binds; None: none is bound.
+    """
+    prepared = prepared or prepare(inputs)
+    rulings = rulings or {}
+    composition, resolution, before = prepared.composition, prepared.resolution, prepared.before
+    outputs = _outputs(inputs, composition, resolution, before, rulings)
     snapshot = outputs.snapshot
     data = None
     if snapshot is not None:
+        snapshot = demand.fitted(snapshot, prepared.demand, rulings)
         named = outputs.record.origins.items()
         noted = replace(
-            outputs.record, origins={name: k for name, k in named if name in snapshot.backends}
+            outputs.record,
+            origins={name: k for name, k in named if name in snapshot.backends},
+            grants=demand.grants(rulings, before, rendered=outputs.config is not None),
         )
         data = secret.of_snapshot(snapshot) | {
             RECORD_KEY: noted.to_bytes(inputs.key, inputs.namespace, inputs.stack)
         }
-    statuses = _statuses(inputs, composition, resolution, outputs)
+    statuses = _statuses(inputs, composition, resolution, outputs, rulings)
     return Plan(
         outputs.config,
         data,
@@ -98,7 +134,11 @@ def plan(inputs: StackInputs) -> Plan:
 
 
 def _outputs(
-    inputs: StackInputs, composition: Composition, resolution: Resolution, before: Before
+    inputs: StackInputs,
+    composition: Composition,
+    resolution: Resolution,
+    before: Before,
+    rulings: Mapping[ClaimKey, Ruling],
 ) -> _Outputs:
     def last_good(rendered: Said, config: str | None = None) -> _Outputs:
         return _Outputs(rendered, continuity.followed(inputs, before), before.record, config)
@@ -119,6 +159,10 @@ def _outputs(
     waiting = _waiting(f"backends of StoreBinding {who} are not resolved")
     if any(use.name not in refused for use in resolution.unusable):
         return last_good(waiting)
+    beyond = {f"'{binding}'" for (binding, _), ruling in rulings.items() if ruling.refused}
+    if beyond:
+        who = ", ".join(sorted(beyond))
+        return last_good(_waiting(f"what StoreBinding {who} asks for is beyond a budget"))
     try:
         stack = _stack(inputs, composition, resolution, before, refused)
         config = runconfig.config_yaml(stack)
@@ -224,7 +268,11 @@ def _taken(inputs: StackInputs) -> Said | None:
 
 
 def _statuses(
-    inputs: StackInputs, composition: Composition, resolution: Resolution, outputs: _Outputs
+    inputs: StackInputs,
+    composition: Composition,
+    resolution: Resolution,
+    outputs: _Outputs,
+    rulings: Mapping[ClaimKey, Ruling],
 ) -> dict[str, StoreBindingStatus]:
     statuses = {}
     there = inputs.config_map
@@ -235,11 +283,17 @@ def _statuses(
         mine = outputs.rendered
         if accepted.status != "True" or resolved.status != "True":
             mine = _waiting("the binding is not accepted, or its backends are not resolved")
+        within = ruling.said(r for (of, _), r in rulings.items() if of == name)
         parts = [accepted, resolved, mine]
-        said = [conditions.summary(parts), *parts, _adopted(inputs, outputs, binding)]
+        judged = conditions.lowering([within] if within is not None else [])
+        said = [
+            conditions.summary([accepted, resolved, *judged, mine]),
+            *parts,
+            _adopted(inputs, outputs, binding),
+        ]
         # These lower nothing: pods may come later than what they run on.
         told = consumers.said(binding, inputs.workloads)
-        said += [told] if told is not None else []
+        said += [one for one in (told, within) if one is not None]
         statuses[name] = StoreBindingStatus(
             observed_generation=generation,
             conditions=conditions.timed(said, binding.status.conditions, generation, inputs.now),
@@ -279,7 +333,7 @@ def _adopted(inputs: StackInputs, outputs: _Outputs, binding: StoreBinding) -> S
 def announcements(
     inputs: StackInputs, statuses: Mapping[str, StoreBindingStatus]
 ) -> tuple[Announcement, ...]:
-    """One event a binding whose Ready changed its status or reason.
+    """One event a binding whose Ready changed its status or reason, and one a warning that is new.
 
     None tells of a backend that was not found or not allowed: events outlive what they tell of.
     """
@@ -294,4 +348,11 @@ def announcements(
                     binding.metadata.name, ready.status != "True", ready.reason, ready.message
                 )
             )
+        found += [
+            Announcement(binding.metadata.name, True, one.reason, one.message)
+            for one in statuses[binding.metadata.name].conditions
+            if (one.type, one.status) in conditions.WARNINGS
+            and one.reason != ready.reason
+            and conditions.turned(binding.status.conditions, one)
+        ]
     return tuple(found)

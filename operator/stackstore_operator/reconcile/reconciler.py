@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
@@ -19,10 +20,13 @@ from stackstore_operator.kube.events import post
 from stackstore_operator.probe.prober import Prober
 from stackstore_operator.reconcile import consumers, news, record
 from stackstore_operator.reconcile.apply import apply_outputs
+from stackstore_operator.reconcile.backends import BackendState
 from stackstore_operator.reconcile.backends import look as look_at
 from stackstore_operator.reconcile.backends import status as backend_status
+from stackstore_operator.reconcile.budget import demand, ruling
+from stackstore_operator.reconcile.budget.ledger import Ledger
 from stackstore_operator.reconcile.cache import Cache, Unreadable
-from stackstore_operator.reconcile.conditions import turned
+from stackstore_operator.reconcile.conditions import Said, turned
 from stackstore_operator.reconcile.contest import Contests, Place, fingerprint
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.following import follow
@@ -31,7 +35,7 @@ from stackstore_operator.reconcile.invalid import backend_status as unreadable_b
 from stackstore_operator.reconcile.invalid import binding_status
 from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
-from stackstore_operator.reconcile.plan import Announcement, Plan, plan
+from stackstore_operator.reconcile.plan import Announcement, Plan, plan, prepare
 from stackstore_operator.reconcile.sources import Source
 from stackstore_operator.reconcile.uses import use_of, uses_of
 from stackstore_operator.reconcile.waits import Waits
@@ -39,6 +43,8 @@ from stackstore_operator.reconcile.waits import Waits
 logger = logging.getLogger(__name__)
 
 Status = StorageBackendStatus | StoreBindingStatus
+
+_POSTPONED_SECONDS = 2.0
 
 reconcile_id: ContextVar[str] = ContextVar("reconcile_id", default="")
 """Set while something is looked at, so that its log lines can be found together."""
@@ -56,6 +62,7 @@ class Reconciler:
 
     Attributes:
         ask: asks for a look at something else that a look has news for.
+        wake: asks for a look in some seconds; called for what a look at something else concerns.
     """
 
     def __init__(
@@ -72,6 +79,12 @@ class Reconciler:
         self._key = key
         self._prober = prober
         self._contests = Contests((waits or Waits()).contests)
+        self.wake: Callable[[Look, float], None] = lambda look, seconds: None
+        self._ledger = Ledger(lambda kind, key, seconds: self.wake(Look(kind, *key), seconds))
+
+    def begin(self) -> None:
+        """Act from now on: what was granted is read anew, in the first look at each stack."""
+        self._ledger.begin(self._cache.stacks())
 
     async def look(self, look: Look) -> float | None:
         """Look once; returns in how many seconds to look again."""
@@ -91,9 +104,17 @@ class Reconciler:
                 Place("Secret", look.namespace, secret_name(look.name)),
                 Place("ConfigMap", look.namespace, config_map_name(look.name)),
             )
+            self._ledger.forget((look.namespace, look.name))
             return None
         inputs = await self._read(look, bindings, unreadable)
-        decided = plan(inputs)
+        prepared = prepare(inputs)
+        rulings = self._ledger.note(
+            (look.namespace, look.name), prepared.demand.claims, prepared.demand.places
+        )
+        if rulings is None:
+            # It asks for more than it holds, and not everybody is known yet.
+            return _POSTPONED_SECONDS
+        decided = plan(inputs, prepared, rulings)
         try:
             contested = await apply_outputs(self._client, inputs, decided, self._contests)
         except ApiError as error:
@@ -150,6 +171,7 @@ class Reconciler:
         backend = self._cache.backends.get(key)
         if backend is None:
             self._prober.forget(key)
+            self._ledger.place(key, None)
             return None
         secrets, config_maps = await self._referents([backend])
         users = self._cache.users_of(key)
@@ -166,6 +188,7 @@ class Reconciler:
             namespaces_readable=self._cache.namespaces.readable,
         )
         state = look_at(backend, secrets, config_maps, self._key)
+        inputs = replace(inputs, within=self._within(inputs, state))
         status = backend_status(inputs, int(time.time()), state)
         follow(self._prober, backend, state, status, inputs.uses)
         place = Place("StorageBackend", *key)
@@ -179,6 +202,15 @@ class Reconciler:
         for other in news.of_status(self._cache, backend, status):
             self.ask(other)
         return self._contests.again_in(place)
+
+    def _within(self, inputs: BackendInputs, state: BackendState) -> Said | None:
+        """Whether what is granted of a backend is within its budget."""
+        backend = inputs.backend
+        key = (backend.metadata.namespace, backend.metadata.name)
+        self._ledger.place(key, demand.place(backend, state.snapshot))
+        return ruling.of_backend(
+            backend, self._ledger.budget(key), self._ledger.total(key), inputs.finding
+        )
 
     async def _read(
         self, look: Look, bindings: tuple[StoreBinding, ...], unreadable: Iterable[Unreadable]

@@ -32,17 +32,24 @@ class Record:
     Attributes:
         origins: by name in the run config, the StorageBackend it came from.
         places: where each store and provider was put; None: nothing is known of a render.
+        grants: connections that each binding was granted of a backend with a budget.
     """
 
     origins: Mapping[str, Key] = field(default_factory=dict)
     places: Places | None = None
+    grants: Mapping[tuple[str, Key], int] = field(default_factory=dict)
 
     def to_bytes(self, key: bytes, namespace: str, stack: str) -> bytes:
         """The note, signed for this stack alone; the same record gives the same bytes."""
-        content = {
+        content: dict[str, Any] = {
             "backends": {name: "/".join(origin) for name, origin in self.origins.items()},
             "places": None if self.places is None else dict(self.places),
         }
+        if self.grants:
+            content["grants"] = {
+                f"{binding} {'/'.join(backend)}": count
+                for (binding, backend), count in self.grants.items()
+            }
         signed = content | {"mac": _mac(key, namespace, stack, content)}
         return json.dumps(signed, sort_keys=True, indent=1).encode()
 
@@ -58,7 +65,13 @@ def read(secret: Mapping[str, Any] | None, key: bytes, namespace: str, stack: st
         if not hmac.compare_digest(mac, _mac(key, namespace, stack, found)):
             return Record()
         origins = {name: tuple(text.split("/")) for name, text in found["backends"].items()}
-        return Record(origins, found["places"])
+        grants = {
+            (binding, tuple(backend.split("/"))): int(count)
+            for (binding, backend), count in (
+                (text.split(" "), count) for text, count in found.get("grants", {}).items()
+            )
+        }
+        return Record(origins, found["places"], grants)
     except Exception:  # noqa: BLE001 - whatever somebody made of it, it is not what we wrote
         return Record()
 

@@ -12,6 +12,7 @@ from stackstore.credentials.snapshot import Snapshot
 from stackstore_operator.api.backend import StorageBackend
 from stackstore_operator.api.binding import StoreBinding
 from stackstore_operator.kube.workloads import NONE, Workloads
+from stackstore_operator.reconcile.budget.ledger import Ledger
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import (
     MANAGED_BY,
@@ -20,7 +21,7 @@ from stackstore_operator.reconcile.outputs import (
     config_map_name,
     secret_name,
 )
-from stackstore_operator.reconcile.plan import Plan
+from stackstore_operator.reconcile.plan import Plan, plan, prepare
 from stackstore_operator.render.model import CONFIG_KEY, SNAPSHOT_KEY
 
 KEY = b"a key of tests"
@@ -141,6 +142,17 @@ def inputs(
         now=now,
         workloads=workloads,
     )
+
+
+def judged(found: StackInputs, ledger: Ledger | None = None) -> Plan:
+    """The plan after budgets were asked, as a look at the stack makes it."""
+    books = ledger or Ledger(lambda *_: None)
+    prepared = prepare(found)
+    rulings = books.note(
+        (found.namespace, found.stack), prepared.demand.claims, prepared.demand.places
+    )
+    assert rulings is not None
+    return plan(found, prepared, rulings)
 
 
 def change(before: StackInputs, **changes: Any) -> StackInputs:

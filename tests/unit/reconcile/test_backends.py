@@ -73,18 +73,11 @@ def test_what_is_wrong_with_its_secret(secrets: Any, answer: tuple[str, str], wo
     assert found.revision == ""
 
 
-@pytest.mark.parametrize(
-    ("spec", "path"),
-    [
-        ({"maxConnections": 9}, "`spec.maxConnections`"),
-    ],
-)
-def test_what_is_not_there_yet_is_refused_by_name(spec: dict[str, Any], path: str) -> None:
-    found = status_of(postgres(**spec))
+def test_what_is_not_there_yet_is_refused_by_name() -> None:
+    found = status_of(sqlite(maxConnections=9))
     assert told(found)["Accepted"] == ("False", "NotYetSupported")
     assert told(found)["Ready"] == ("False", "NotYetSupported")
-    assert path in found.conditions[0].message
-    assert look(postgres(**spec), {APP: LOGIN}, {}, KEY).snapshot is None
+    assert "`spec.maxConnections` of a SQLite file" in found.conditions[0].message
 
 
 def test_a_file_of_a_backend_that_is_not_accepted_is_not_used_either() -> None:

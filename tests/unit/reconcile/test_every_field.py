@@ -14,7 +14,6 @@ from stackstore_operator.api import crd
 from stackstore_operator.api.backend import StorageBackend, StorageBackendSpec
 from stackstore_operator.api.binding import StoreBinding, StoreBindingSpec
 from stackstore_operator.kube.workloads import Workload, Workloads
-from stackstore_operator.reconcile.plan import plan
 from tests.unit.reconcile.samples import (
     DEFAULTS,
     INTERACTIONS,
@@ -25,6 +24,7 @@ from tests.unit.reconcile.samples import (
     binding,
     change,
     inputs,
+    judged,
     postgres,
     sqlite,
     store,
@@ -210,12 +210,12 @@ def outcome_of_backend(spec: dict[str, Any]) -> tuple[Any, ...]:
         config_maps={("chat", "ca"): {"ca.crt": PEM, "other": PEM + PEM}, ("chat", "other"): {}},
     )
     rotated = {key: {**secret, "password": b"second"} for key, secret in start.secrets.items()}
-    decided = plan(change(applied(start, plan(start)), secrets=rotated))
+    decided = judged(change(applied(start, judged(start)), secrets=rotated))
     elsewhere = made.model_copy(
         update={"metadata": made.metadata.model_copy(update={"namespace": "platform"})}
     )
     reference = {"name": made.metadata.name, "namespace": "platform"}
-    stranger = plan(
+    stranger = judged(
         change(
             start,
             bindings=(binding(stores=[], defaults={**DEFAULTS, family: reference}),),
@@ -230,7 +230,7 @@ def outcome_of_backend(spec: dict[str, Any]) -> tuple[Any, ...]:
 def outcome_of_binding(spec: dict[str, Any]) -> tuple[Any, ...]:
     if spec["stack"] != "chat":
         return (spec["stack"],)  # another stack: other names, other outputs
-    decided = plan(
+    decided = judged(
         inputs(
             binding(**spec),
             backends=(postgres(), sqlite(), postgres("second")),

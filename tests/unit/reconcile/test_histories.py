@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stackstore.credentials.snapshot import MAX_PREVIOUS, PostgresBackend
 from stackstore_operator.reconcile.inputs import StackInputs
-from stackstore_operator.reconcile.plan import Plan, plan
+from stackstore_operator.reconcile.plan import Plan
 from tests.unit.reconcile.samples import (
     DEFAULTS,
     LOGIN,
@@ -19,6 +19,7 @@ from tests.unit.reconcile.samples import (
     binding,
     change,
     inputs,
+    judged,
     postgres,
     snapshot,
     sqlite,
@@ -44,7 +45,12 @@ OWN = postgres()
 PLACES = st.fixed_dictionaries(
     {
         "own": st.sampled_from(
-            [None, *[OWN] * 6, postgres(postgres={"host": "moved"}), postgres(maxConnections=1)]
+            [
+                None,
+                *[OWN] * 6,
+                postgres(postgres={"host": "moved"}),
+                *[postgres(maxConnections=n) for n in (1, 31, 61)],
+            ]
         ),
         "file": st.sampled_from([None, *[sqlite()] * 8]),
         "shared": st.sampled_from(
@@ -122,10 +128,10 @@ def test_every_look_leaves_the_stack_at_rest(steps: list[dict[str, Any]]) -> Non
     cluster: StackInputs | None = None
     for step in steps:
         cluster = moved_on(cluster, step)
-        decided = plan(cluster)
+        decided = judged(cluster)
         check(cluster, decided)
         cluster = applied(cluster, decided)
-        again = plan(cluster)
+        again = judged(cluster)
         assert again.statuses == decided.statuses
         assert again.announcements == ()
         assert again.secret in (None, decided.secret)

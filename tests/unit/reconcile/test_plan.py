@@ -592,10 +592,10 @@ def test_both_families_are_checked() -> None:
 
 
 def test_an_unsupported_backend_is_not_used() -> None:
-    unsupported = postgres(maxConnections=5)
-    decided = plan(inputs(backends=(unsupported, sqlite())))
+    unsupported = sqlite(maxConnections=5)
+    decided = plan(inputs(backends=(postgres(), unsupported)))
     assert conditions(decided)["BackendsResolved"] == ("False", "BackendNotReady")
-    assert "`spec.maxConnections`" in message(decided, "BackendsResolved")
+    assert "`spec.maxConnections` of a SQLite file" in message(decided, "BackendsResolved")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Budgets: what all consumers of a database may hold together, and who gets how much of it."""
