@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
+_MAX_HOST = 255
+MAX_URI = 16_384
+"""A longer one is none: a Secret may hold a megabyte, and others wait while it is taken apart."""
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?\.?")
 _SERVICE = re.compile(r"([^.]+\.[^.]+)\.svc(\..+)?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -35,6 +38,8 @@ def port(text: str) -> int | None:
 
 def is_host(text: str) -> bool:
     """Whether it is a host name, an address, or the directory of a socket."""
+    if len(text) > _MAX_HOST:
+        return False
     return bool(_NAME.fullmatch(text)) or _is_address(text) or _is_directory(text)
 
 
@@ -60,7 +65,11 @@ def from_uri(text: str) -> Address | None:
     A password that is not percent-encoded can make the rest mean something else, so signs of that
     (`#`, an `@` after the host, a lone `%`) are refused. Options after `?` are not looked at.
     """
-    if _BAD_ESCAPE.search(text) or any(ord(character) <= 32 for character in text):
+    if (
+        len(text) > MAX_URI
+        or _BAD_ESCAPE.search(text)
+        or any(ord(character) <= 32 for character in text)
+    ):
         return None
     try:
         parts = urlsplit(text)

@@ -22,6 +22,8 @@ _CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
 )
 DEFAULT_PORT = 5432
+_MAX_LENGTH = 65_536
+"""Of a user, a password and a database: a server takes no longer ones, and all stacks carry them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,12 @@ def resolve(
     if not (username and password and host and database):
         found = Address(host, None, database, username, password)
         raise CredentialsProblem(Reason.SECRET_KEY_MISSING, _missing(reader, found))
+    for what, value in (("user", username), ("password", password), ("database", database)):
+        if len(value) > _MAX_LENGTH:
+            raise CredentialsProblem(
+                Reason.SECRET_INVALID,
+                f"the {what} that Secret '{reader.name}' gives has more than {_MAX_LENGTH} characters",
+            )
     login = Login(
         host=addresses.qualified(host, namespace),
         port=stated.port or known.port or hint.port or DEFAULT_PORT,

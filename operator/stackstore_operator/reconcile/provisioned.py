@@ -51,6 +51,8 @@ def _is_host(text: str) -> bool:
 
 def _is_uri(text: str) -> bool:
     """As RFC 3986 writes them; that of a login is never without a scheme and a host."""
+    if len(text) > addresses.MAX_URI:
+        return False
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port

@@ -309,6 +309,26 @@ def test_what_the_backend_says_itself_is_not_looked_for() -> None:
     assert login(rubbish, {"port": 7, "host": "mine.x"})[2:4] == ("mine.x", 7)
 
 
+def test_what_is_too_long_is_refused_before_anybody_waits_for_it() -> None:
+    long = "a" * 65_536
+    for what in ("username", "password", "database"):
+        assert long in login({**FULL, what: long})
+        found = problem({**FULL, what: f"{long}a"})
+        assert found.reason == "SecretInvalid"
+        word = {"username": "user"}.get(what, what)
+        assert str(found) == f"the {word} that Secret 'pg-app' gives has more than 65536 characters"
+    assert login({**FULL, "host": "a." * 127 + "a"})[2] == "a." * 127 + "a"
+    assert problem({**FULL, "host": "a." * 127 + "aa"}).reason == "SecretInvalid"
+    uri = f"postgresql://u:{'a' * 16_367}@h/d"
+    assert len(uri) == 16_384 + 2
+    assert "'uri' is not a postgresql:// URI" in str(problem({"uri": uri}))
+    assert login({"uri": uri.replace("aaa", "a", 1)})[0] == "u"
+
+
+def test_a_uri_that_could_be_read_is_not_called_unreadable() -> None:
+    assert "percent-encoded" not in str(problem({"uri": "postgresql://u:p@h"}))
+
+
 def test_a_binary_uri_that_nobody_needs_does_no_harm() -> None:
     assert login({**FULL, "uri": b"\xff", "user": b"\xff", "endpoint": b"\xff"})[0] == "u"
     # And where it is needed it isn't guessed at.

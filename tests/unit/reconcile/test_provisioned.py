@@ -53,7 +53,7 @@ def test_a_complete_one(secret: dict[str, bytes]) -> None:
                 b"", b"pg-rw", b"/a", b"postgresql://", b"postgresql:///d", b"postgresql://u:p@ss@h/d",
                 b"postgresql://u:p%zz@h/d", b"postgresql://u:p#x@h/d", b"postgresql://u:a b@h/d",
                 b"postgresql://u:p@h:0/d", b"postgresql://u:p@h:99999/d", b"postgresql://u:p@[::1/d",
-                "postgresql://u:ü@h/d".encode(), b"postgresql://u:p@h1:1,h2:2/d",
+                b"postgresql://" + b"a" * 16_384, "postgresql://u:ü@h/d".encode(), b"postgresql://u:p@h1:1,h2:2/d",
             )
         ),
         (without("uri", "password"), "it has neither 'uri' nor 'password'"),
