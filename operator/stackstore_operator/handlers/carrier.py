@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from typing import Any
 
 import kopf
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 _WELL_SECONDS = 60.0
+_IDENTITY: Any = "stackstore-operator"
+"""For kopf's peering, which is off: who leads is decided elsewhere. kopf does not export its type."""
 
 
 class Carrier:
@@ -59,6 +62,8 @@ class Carrier:
                 turning.cancel()
                 carrying.cancel()
                 await asyncio.gather(carrying, turning, return_exceptions=True)
+            if carrying.done() and not carrying.cancelled() and (error := carrying.exception()):
+                logger.warning("kopf's watches did not begin: %s: %s", type(error).__name__, error)
             if self._scope.open != namespaces:
                 continue
             failures = 0 if loop.time() - since > _WELL_SECONDS else failures
@@ -76,6 +81,8 @@ class Carrier:
             clusterwide=everywhere,
             namespaces=[name for name in namespaces if name is not None],
             standalone=True,
+            # Or it asks for the name of the process's user, and in a container that has none.
+            identity=_IDENTITY,
         )
         self._begun()
         self._census.soon()
