@@ -196,7 +196,7 @@ def pip_options(listed: str) -> dict[str, str]:
         key, _, value = line.partition("=")
         name = key.rpartition(".")[2]
         if name in _PIP_OPTIONS:
-            found[name] = value.strip().strip("'\"").replace("\\n", " ")
+            found[name] = value.strip().strip("'\"").replace("\\n", " ").strip()
     return found
 
 

@@ -20,6 +20,8 @@ PACKAGES = {
 }
 """Programs, and the package of Debian that has each."""
 
+_CAP_SYS_ADMIN = 21
+
 LOOPBACK_PLUGIN = Path("/usr/lib/cni/loopback")
 """Of the package containernetworking-plugins: it brings up `lo` in a pod."""
 
@@ -36,6 +38,12 @@ def missing() -> list[str]:
     found = []
     if os.geteuid() != 0:
         found.append("a node needs root: it mounts, and makes cgroups")
+    elif not may_mount(Path("/proc/self/status").read_text()):
+        found.append("a node mounts, and this root may not (CAP_SYS_ADMIN is missing)")
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        found.append(
+            "the kernel has no overlay file system, or has not loaded it: modprobe overlay"
+        )
     packages = {package for name, package in PACKAGES.items() if not shutil.which(name, path=PATH)}
     if not LOOPBACK_PLUGIN.exists():
         packages.add("containernetworking-plugins")
@@ -45,3 +53,9 @@ def missing() -> list[str]:
             + " ".join(sorted(packages))
         )
     return found
+
+
+def may_mount(status: str) -> bool:
+    """Whether a process may, by its /proc/<pid>/status."""
+    (line,) = [line for line in status.splitlines() if line.startswith("CapEff:")]
+    return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
