@@ -8,7 +8,7 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-from stackstore_operator.reconcile.reconciler import reconcile_id
+from stackstore_operator.telemetry import trail
 
 Format = Literal["json", "text"]
 
@@ -18,7 +18,7 @@ _QUIET = ("kopf.objects", "asyncio", "aiohttp.access")
 
 class _WithLook(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.look = reconcile_id.get() or "-"
+        record.look = trail.current.get() or "-"
         return True
 
 

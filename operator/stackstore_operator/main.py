@@ -29,6 +29,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 @app.command()
 def run(
+    *,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +63,15 @@ def run(
             max=3600,
         ),
     ] = 15,
+    metrics_port: Annotated[
+        int,
+        typer.Option(
+            help="Serve /metrics, /livez and /readyz at this port. 0: don't.", min=0, max=65535
+        ),
+    ] = 0,
+    bind: Annotated[
+        str, typer.Option(help="The address to serve them at; 0.0.0.0 or :: in a pod.")
+    ] = "127.0.0.1",
     log_format: Annotated[
         logs.Format, typer.Option(help="One JSON object a line, or text for people.")
     ] = "json",
@@ -71,7 +81,14 @@ def run(
     Of several replicas one acts, by a Lease in the operator's namespace; the others stand by.
     Ends with 0 on SIGTERM and SIGINT, with 1 when the API server refuses what it can't do without.
     """
-    settings = Settings(kubeconfig, namespace, lease_seconds, _names(namespaces))
+    settings = Settings(
+        kubeconfig,
+        namespace,
+        lease_seconds,
+        _names(namespaces),
+        bind=bind,
+        metrics_port=metrics_port,
+    )
     logs.configure(log_format)
     try:
         asyncio.run(serve(settings))

@@ -27,7 +27,12 @@ from stackstore_operator.reconcile.cache import Cache
 from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.queue import Queue
 from stackstore_operator.reconcile.reconciler import Reconciler
+from stackstore_operator.reconcile.shown import Shown
 from stackstore_operator.reconcile.waits import Waits
+from stackstore_operator.reconcile.witness import Witness
+from stackstore_operator.telemetry import metrics
+from stackstore_operator.telemetry.health import Health
+from stackstore_operator.telemetry.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +55,8 @@ class Settings:
         namespace: where the operator's own Secret and Lease are kept.
         lease_seconds: how long a silent leader is waited for; 0: there is no other one.
         namespaces: which ones are served; empty: all there are.
+        bind: where metrics and probes are served.
+        metrics_port: at which port; 0: they are not.
         waits: how long to wait for what.
     """
 
@@ -57,6 +64,8 @@ class Settings:
     namespace: str
     lease_seconds: float
     namespaces: Sequence[str] = ()
+    bind: str = "127.0.0.1"
+    metrics_port: int = 0
     waits: Waits = field(default_factory=Waits)
 
 
@@ -72,18 +81,35 @@ async def serve(settings: Settings) -> None:
     told = asyncio.Event()
     # First of all: as the first process of a container it would not end by a signal otherwise.
     _listen(told)
+    health = Health(settings.waits.limits)
+    for part in ("kopf", "the watch of Secret", "the watch of ConfigMap"):
+        health.expect(part)
+    server = _served(settings, health)
     stop = asyncio.create_task(told.wait())
-    work = asyncio.create_task(_work(settings, told))
+    pulse = asyncio.create_task(health.beat())
+    work = asyncio.create_task(_work(settings, health, told))
     try:
         await asyncio.wait({stop, work}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (stop, work):
+        for task in (stop, work, pulse):
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        if server is not None:
+            server.close()
     if not told.is_set():
         await work
         raise ApiError(0, "a part of the operator ended by itself")
+
+
+def _served(settings: Settings, health: Health) -> Server | None:
+    if not settings.metrics_port:
+        return None
+    try:
+        return Server(settings.bind, settings.metrics_port, health, metrics.REGISTRY)
+    except OSError as error:
+        where = f"{settings.bind}, port {settings.metrics_port}"
+        raise ApiError(0, f"metrics can't be served at {where}: {error.strerror}") from None
 
 
 def _listen(told: asyncio.Event) -> None:
@@ -92,21 +118,24 @@ def _listen(told: asyncio.Event) -> None:
         loop.add_signal_handler(number, told.set)
 
 
-async def _work(settings: Settings, told: asyncio.Event) -> None:
+async def _work(settings: Settings, health: Health, told: asyncio.Event) -> None:
     client = await Client.connect(settings.kubeconfig)
+    client.answered = health.answered
     try:
         key = await _patiently(lambda: revisionkey.load(client, settings.namespace))
         scope = Scope(client, settings.namespaces)
         await _patiently(scope.look)
+        waits = settings.waits
         cache = Cache()
         prober = Prober()
-        reconciler = Reconciler(client, cache, key, prober, settings.waits)
-        queue: Queue[Look] = Queue(reconciler.look)
+        reconciler = Reconciler(client, cache, key, prober, waits)
+        queue: Queue[Look] = Queue(Witness(reconciler.look, cache).look)
         reconciler.ask = queue.add
         reconciler.wake = queue.add_after
         changes = Changes(cache, queue.add, lambda look: queue.add_after(look, COUNT_SECONDS))
         prober.found = changes.visited
-        census = Census(client, scope, changes)
+        census = Census(client, scope, changes, health, seconds=waits.census, grace=waits.grace)
+        metrics.REGISTRY.register(Shown(cache, queue, prober, health.ages, scope.counts))
         # Whoever may serve some namespaces only can't read the labels of all.
         registry = Registry(client, changes) if scope.namespaces == (None,) else None
         if registry is not None:
@@ -121,21 +150,42 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
             len(cache.bindings),
         )
         # kopf sets handlers of signals of its own, which would wait for it.
-        carrier = Carrier(client, scope, changes, census, lambda: _listen(told))
+        carrier = Carrier(
+            client,
+            scope,
+            changes,
+            census,
+            health=health,
+            begun=lambda: _listen(told),
+            pace=waits.pace,
+        )
 
         async def act() -> None:
             # What was under way when an earlier term ended is nobody's any more.
             reconciler.begin()
+            metrics.LEADER.set(1)
             changes.everything()
             try:
                 await queue.run()
             finally:
+                metrics.LEADER.set(0)
                 await prober.close()
 
         await _together(
             carrier.run(),
             _lead(client, settings, act) if settings.lease_seconds else act(),
-            *(_mirror(client, scope, part, changes) for part in scope.namespaces),
+            *(
+                _mirror(
+                    client,
+                    scope,
+                    part,
+                    changes,
+                    health=health,
+                    wanted=cache.concerns,
+                    pace=waits.pace,
+                )
+                for part in scope.namespaces
+            ),
             *([] if registry is None else [registry.run()]),
             census.run(),
             scope.keep(),
@@ -146,13 +196,15 @@ async def _work(settings: Settings, told: asyncio.Event) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _mirror(client: Client, scope: Scope, namespace: str | None, changes: Changes) -> None:
+async def _mirror(
+    client: Client, scope: Scope, namespace: str | None, changes: Changes, **how: Any
+) -> None:
     """Watch what ours refer to, by metadata, as soon as the namespace can be read."""
     await scope.opened(namespace)
     await _together(
-        watch(client, "Secret", namespace, by_name(changes.referent)),
-        watch(client, "ConfigMap", namespace, by_name(changes.referent)),
-        *workloads.watches(client, namespace, changes.workload),
+        watch(client, "Secret", namespace, by_name(changes.referent), **how),
+        watch(client, "ConfigMap", namespace, by_name(changes.referent), **how),
+        *workloads.watches(client, namespace, changes.workload, **how),
     )
 
 

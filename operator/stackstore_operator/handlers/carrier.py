@@ -10,10 +10,12 @@ from typing import Any
 import kopf
 
 from stackstore_operator.handlers import kinds
-from stackstore_operator.handlers.census import Census
+from stackstore_operator.handlers.census import KINDS, Census
 from stackstore_operator.handlers.changes import Changes
 from stackstore_operator.kube.client import Client
 from stackstore_operator.kube.scope import Scope
+from stackstore_operator.kube.watch import Pace
+from stackstore_operator.telemetry.health import Health
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,9 @@ class Carrier:
         scope: which namespaces.
         changes: whom to tell what changed.
         census: asked for after each beginning; what went before that, kopf does not tell.
+        health: told when it has begun.
         begun: called when kopf has begun, and has taken over the signals of the process.
+        pace: how patient its watches are.
     """
 
     def __init__(
@@ -40,12 +44,17 @@ class Carrier:
         scope: Scope,
         changes: Changes,
         census: Census,
+        *,
+        health: Health,
         begun: Callable[[], None],
+        pace: Pace,
     ) -> None:
         self._scope = scope
         self._census = census
+        self._health = health
         self._begun = begun
-        self._registry = kinds.registry(client, changes, census.soon)
+        self._pace = pace
+        self._registry = kinds.registry(client, changes, census, health)
 
     async def run(self) -> None:
         """Carry; for ever."""
@@ -56,12 +65,14 @@ class Carrier:
             since = loop.time()
             carrying = asyncio.create_task(self._carry(namespaces))
             turning = asyncio.create_task(self._scope.changed(namespaces))
+            deaf = asyncio.create_task(self._census.found_deaf())
+            parts = (carrying, turning, deaf)
             try:
-                await asyncio.wait({carrying, turning}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                turning.cancel()
-                carrying.cancel()
-                await asyncio.gather(carrying, turning, return_exceptions=True)
+                for part in parts:
+                    part.cancel()
+                await asyncio.gather(*parts, return_exceptions=True)
             if carrying.done() and not carrying.cancelled() and (error := carrying.exception()):
                 logger.warning("kopf's watches did not begin: %s: %s", type(error).__name__, error)
             if self._scope.open != namespaces:
@@ -72,12 +83,14 @@ class Carrier:
 
     async def _carry(self, namespaces: Collection[str | None]) -> None:
         """Until kopf ends by itself, which is told, or is cancelled."""
-        if not namespaces:
-            await asyncio.Event().wait()
+        while not namespaces:
+            for kind in KINDS:
+                self._health.heard(kind)
+            await asyncio.sleep(_WELL_SECONDS)
         everywhere = None in namespaces
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
-            settings=kinds.settings(),
+            settings=kinds.settings(self._pace),
             clusterwide=everywhere,
             namespaces=[name for name in namespaces if name is not None],
             standalone=True,
@@ -85,6 +98,7 @@ class Carrier:
             identity=_IDENTITY,
         )
         self._begun()
+        self._health.begun("kopf")
         self._census.soon()
         # Not by kopf's own run_tasks(): at its end that ends every task younger than itself, ours too.
         try:

@@ -29,11 +29,14 @@ class Listing:
 
     Attributes:
         namespaces: those that were listed; None: all there are. Elsewhere nothing is taken for gone.
+        news: found at the end: what there is that nobody had told of, by (kind, namespace, name), with
+            its version.
     """
 
     backends: list[Mapping[str, Any]] = field(default_factory=list)
     bindings: list[Mapping[str, Any]] = field(default_factory=list)
     namespaces: set[str | None] = field(default_factory=set)
+    news: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     def covers(self, namespace: str) -> bool:
         """Whether the namespace was listed."""
@@ -165,12 +168,16 @@ class Changes:
                 if found.covers(namespace):
                     take({"metadata": {"namespace": namespace, "name": name}}, deleted=True)
             for obj in listed:
-                if _version(obj) > gone.get((kind, *_key(obj)), -1):
+                key, version = _key(obj), version_of(obj)
+                if version <= gone.get((kind, *key), -1):
+                    continue
+                if version > self._cache.version(kind, key):
+                    found.news[kind, *key] = version
                     take(obj)
 
     def _note_gone(self, kind: str, obj: Mapping[str, Any]) -> None:
         if self._gone is not None:
-            self._gone[kind, *_key(obj)] = _version(obj)
+            self._gone[kind, *_key(obj)] = version_of(obj)
 
     def _look_at_backends_of(self, binding: StoreBinding) -> None:
         for key in self._cache.backends_of(binding):
@@ -192,7 +199,7 @@ class Changes:
             self._look(Look("stack", *stack))
 
 
-def _version(obj: Mapping[str, Any]) -> int:
+def version_of(obj: Mapping[str, Any]) -> int:
     """Resource versions of one kind may be compared as numbers (KEP-5504)."""
     version = str(obj["metadata"].get("resourceVersion", ""))
     return int(version) if version.isdigit() else 0

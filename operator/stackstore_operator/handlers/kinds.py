@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
 
 from stackstore_operator.api.crd import GROUP, VERSION
+from stackstore_operator.handlers.census import Census
 from stackstore_operator.handlers.changes import Changes
 from stackstore_operator.kube.client import Client
-from stackstore_operator.kube.login import connection_info
+from stackstore_operator.kube.login import session
+from stackstore_operator.kube.watch import Pace
+from stackstore_operator.telemetry import metrics
+from stackstore_operator.telemetry.health import Health
 
 _RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
 _PATIENT_SECONDS = 5.0
@@ -25,38 +29,45 @@ class _Patience:
             yield _PATIENT_SECONDS
 
 
-def registry(client: Client, changes: Changes, listed: Callable[[], None]) -> kopf.OperatorRegistry:
+def registry(
+    client: Client, changes: Changes, census: Census, health: Health
+) -> kopf.OperatorRegistry:
     """The handlers.
 
     Args:
         client: whose login is used.
         changes: whom to tell what changed.
-        listed: called when kopf has listed anew: it does not tell what went meanwhile.
+        census: told of each event; asked for when kopf has listed anew, for it does not tell what went
+            meanwhile.
+        health: told of each sign of life.
     """
     made = kopf.OperatorRegistry()
 
-    def takes(event: kopf.RawEvent) -> bool:
+    def takes(kind: str, event: kopf.RawEvent) -> bool:
         if event["type"] is None:
-            listed()
+            census.soon()
+        metrics.WATCH_EVENTS.labels(kind).inc()
+        health.heard(kind)
+        census.told(kind, event["object"])
         return event["type"] == "DELETED"
 
     @kopf.on.login(registry=made)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await connection_info(client)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return await session(client, health)
 
     @kopf.on.event(GROUP, VERSION, "storagebackends", registry=made)
     async def backend(event: kopf.RawEvent, **_: Any) -> None:
-        changes.backend(event["object"], deleted=takes(event))
+        changes.backend(event["object"], deleted=takes("StorageBackend", event))
 
     @kopf.on.event(GROUP, VERSION, "storebindings", registry=made)
     async def binding(event: kopf.RawEvent, **_: Any) -> None:
-        changes.binding(event["object"], deleted=takes(event))
+        changes.binding(event["object"], deleted=takes("StoreBinding", event))
 
     return made
 
 
-def settings() -> kopf.OperatorSettings:
-    """Kopf's settings."""
+def settings(pace: Pace) -> kopf.OperatorSettings:
+    """Kopf's settings; its watches are as patient as ours."""
     made = kopf.OperatorSettings()
     # Events are ours to post, with stable reasons; kopf would post log lines.
     made.posting.enabled = False
@@ -70,7 +81,8 @@ def settings() -> kopf.OperatorSettings:
     # How long its per-object workers may linger: a stop waits for them.
     made.queueing.idle_timeout = 0.5
     made.queueing.exit_timeout = 0.5
-    made.watching.server_timeout = 300
-    made.watching.client_timeout = 330
+    made.watching.server_timeout = pace.whole
+    made.watching.client_timeout = pace.whole + 30
+    made.watching.inactivity_timeout = pace.silence
     made.watching.connect_timeout = 5
     return made

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
+from stackstore_operator.telemetry import metrics, requests, trail
+
 logger = logging.getLogger(__name__)
 
 FIELD_MANAGER = "stackstore-operator"
 REQUEST_TIMEOUT_SECONDS = 15
 _DELAYS = (0.1, 0.3, 1.0, 2.0)
+_LONGEST_WAIT = 30.0
 _WORTH_RETRYING = {0, 429, 500, 502, 503, 504}
 _NOTHING: Mapping[str, str] = {}
 _PAGE = "50"
@@ -50,12 +55,18 @@ RESOURCES = {
 }
 
 
+_KINDS = {path.rpartition("/")[2]: kind for kind, path in RESOURCES.items()}
+_OUTPUTS = {("apply", "Secret"), ("apply", "ConfigMap")}
+
+
 class ApiError(Exception):
     """The API server refused a request, or could not be asked."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, wait: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.wait = wait
+        """In how many seconds the API server wants to be asked again; 0: it didn't say."""
 
 
 class Client:
@@ -63,10 +74,12 @@ class Client:
 
     Attributes:
         may_write: asked before each write, retries included; a False refuses it.
+        answered: told of each request whether the API server was there to answer it.
     """
 
     def __init__(self, api: client.ApiClient) -> None:
         self.may_write: Callable[[], bool] = lambda: True
+        self.answered: Callable[[bool], None] = lambda _: None
         self._api = api
         self._base = api.configuration.host.rstrip("/")
 
@@ -98,6 +111,12 @@ class Client:
         return cls(client.ApiClient(configuration))
 
     @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """How the API server proves itself, and a client certificate proves us."""
+        context: ssl.SSLContext = self._api.rest_client.ssl_context
+        return context
+
+    @property
     def configuration(self) -> client.Configuration:
         """Where the API server is and how to log in; freshly read tokens included."""
         configuration: client.Configuration = self._api.configuration
@@ -127,8 +146,7 @@ class Client:
 
     async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
         """All objects of a kind, whole; of all namespaces, or of one."""
-        items, _ = await self._list(kind, namespace, "application/json")
-        return items
+        return await self._list(kind, namespace, "application/json")
 
     async def peek(self, kind: str, namespace: str | None) -> None:
         """Ask for one object of a kind, whichever: whether they may be listed.
@@ -197,19 +215,23 @@ class Client:
 
     # -- watching metadata
 
-    async def list_metadata(self, kind: str, namespace: str | None) -> tuple[Sequence[Object], str]:
-        """All objects of a kind by their metadata, and the version to watch from."""
-        return await self._list(
-            kind,
-            namespace,
-            _METADATA,
-            keep=_slim,
-        )
+    async def list_metadata(
+        self, kind: str, namespace: str | None, wanted: Callable[[Object], bool] = lambda _: True
+    ) -> tuple[Sequence[Object], str]:
+        """The objects of a kind that are wanted, by their metadata, and the version to watch from."""
+        found: _Objects = []
+
+        def take(item: Object) -> None:
+            slim = _slim(item)
+            if wanted(slim):
+                found.append(slim)
+
+        return found, await self._pages(kind, namespace, _METADATA, take)
 
     async def watch_metadata(
-        self, kind: str, namespace: str | None, since: str, *, seconds: int
+        self, kind: str, namespace: str | None, since: str, *, seconds: int, silence: float = 90.0
     ) -> AsyncIterator[tuple[str, Object]]:
-        """Changes since a version, as (type, metadata); ends after `seconds`.
+        """Changes since a version, as (type, metadata); ends after `seconds`, or `silence` with nothing.
 
         Raises:
             ApiError: 410 when the version is too old: list again.
@@ -222,17 +244,24 @@ class Client:
         }
         headers = await self._headers()
         headers["Accept"] = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        began = time.monotonic()
         response = await self._raw(
             "GET",
             f"{self._base}/{_all(kind, namespace)}?{urlencode(query)}",
             headers,
             None,
             # Bookmarks come about every minute: a silence much longer is a dead connection.
-            aiohttp.ClientTimeout(total=seconds + 10, sock_connect=5, sock_read=90),
+            aiohttp.ClientTimeout(total=seconds + 10, sock_connect=5, sock_read=silence),
         )
+        requests.count("watch", kind, response.status, time.monotonic() - began)
+        self.answered(response.status < 500)
         try:
             if response.status >= 400:
-                raise ApiError(response.status, f"watching {kind}: HTTP {response.status}")
+                raise ApiError(
+                    response.status,
+                    f"watching {kind}: HTTP {response.status}",
+                    wait=_wait(response),
+                )
             async for line in _lines(response.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
@@ -243,24 +272,24 @@ class Client:
 
     # -- inside
 
-    async def _list(
-        self,
-        kind: str,
-        namespace: str | None,
-        accept: str,
-        *,
-        keep: Callable[[Object], Object] = lambda item: item,
-    ) -> tuple[Sequence[Object], str]:
+    async def _list(self, kind: str, namespace: str | None, accept: str) -> Sequence[Object]:
         found: _Objects = []
+        await self._pages(kind, namespace, accept, found.append)
+        return found
+
+    async def _pages(
+        self, kind: str, namespace: str | None, accept: str, each: Callable[[Object], None]
+    ) -> str:
         # Small pages, of which little is kept: everybody's annotations together would fill the memory.
         query = {"limit": _PAGE}
         while True:
             answer = await self._request("GET", _all(kind, namespace), query=query, accept=accept)
             # An empty list of some kinds has `items: null`.
-            found += map(keep, answer["items"] or ())
+            for item in answer["items"] or ():
+                each(item)
             page = answer["metadata"].get("continue")
             if not page:
-                return found, str(answer["metadata"]["resourceVersion"])
+                return str(answer["metadata"]["resourceVersion"])
             query = {"limit": _PAGE, "continue": page}
 
     async def _request(
@@ -291,7 +320,8 @@ class Client:
                 # 409, which the caller takes for "exists" and looks at.
                 if delay is None or error.status not in _WORTH_RETRYING:
                     raise
-            await asyncio.sleep(delay)
+                pause = max(delay, min(error.wait, _LONGEST_WAIT))
+            await asyncio.sleep(pause)
         raise AssertionError("unreachable")
 
     async def _attempt(
@@ -309,19 +339,27 @@ class Client:
         headers = {**await self._headers(), "Content-Type": content_type, "Accept": accept}
         data = None if body is None else json.dumps(body)
         trouble = ""
+        began = time.monotonic()
         try:
             response = await self._raw(
                 method, url, headers, data, aiohttp.ClientTimeout(total=seconds)
             )
             async with response:
                 text = await response.text()
-                status = response.status
+                status, wait = response.status, _wait(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             trouble = type(error).__name__
+        verb, kind = about(method, path)
+        requests.count(verb, kind, 0 if trouble else status, time.monotonic() - began)
+        self.answered(not trouble and status < 500)
         if trouble:
             raise ApiError(0, f"{method} {path}: {trouble}")
         if status >= 400:
-            raise ApiError(status, f"{method} {path}: {_message(text)}")
+            raise ApiError(status, f"{method} {path}: {_message(text)}", wait=wait)
+        if verb not in ("get", "list"):
+            trail.wrote(f"{verb} {kind}")
+            if (verb, kind) in _OUTPUTS:
+                metrics.OUTPUTS.labels(kind).inc()
         answer: Object = json.loads(text)
         return answer
 
@@ -345,6 +383,26 @@ class Client:
             rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its documented hook
         session: aiohttp.ClientSession = rest.pool_manager
         return await session.request(method, url, headers=headers, data=data, timeout=timeout)
+
+
+def about(method: str, path: str, *, watch: bool = False) -> tuple[str, str]:
+    """(verb, kind) of a request, for numbers; the kind of what is none of ours is "other"."""
+    parts = path.strip("/").split("/")
+    parts = parts[3:] if parts[0] == "apis" else parts[2:]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    kind = _KINDS.get(parts[0] if parts else "", "other")
+    if method == "GET":
+        return ("watch" if watch else "get" if len(parts) > 1 else "list"), kind
+    verb = {"POST": "create", "PUT": "update", "PATCH": "apply", "DELETE": "delete"}.get(
+        method, "other"
+    )
+    return verb, f"{kind}/{parts[2]}" if len(parts) > 2 and kind != "other" else kind
+
+
+def _wait(response: aiohttp.ClientResponse) -> float:
+    said = response.headers.get("Retry-After", "")
+    return float(said) if said.isdigit() else 0.0
 
 
 def _path(kind: str, namespace: str, name: str = "") -> str:

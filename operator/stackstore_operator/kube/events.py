@@ -9,6 +9,7 @@ from typing import Protocol
 
 from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.client import ApiError, Client
+from stackstore_operator.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ async def post(client: Client, kind: str, about: ObjectMeta, told: Announced) ->
     }
     try:
         await client.create(event)
+        metrics.EVENTS.labels(kind, event["type"]).inc()
     except ApiError as error:
         logger.info(
             "event %s on %s/%s not posted: %s", told.reason, about.namespace, about.name, error

@@ -80,6 +80,10 @@ class Scope:
         while namespace not in self.open:
             await self.changed(self.open)
 
+    def counts(self) -> dict[str, int]:
+        """How many namespaces were asked for and are open, or waited for; all at once count as one."""
+        return {"open": len(self.open), "waiting": len(self.namespaces) - len(self.open)}
+
     def close(self, namespace: str | None) -> None:
         """It can't be read any more."""
         if namespace is not None:

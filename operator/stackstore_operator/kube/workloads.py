@@ -8,7 +8,8 @@ from typing import Any
 
 from stackstore_operator.api.binding import CONSUMER_KINDS
 from stackstore_operator.kube.client import ApiError, Client, Object
-from stackstore_operator.kube.watch import by_name, watch
+from stackstore_operator.kube.watch import Pace, by_name, watch
+from stackstore_operator.telemetry.health import Health
 
 MADE_INTO_DEPLOYMENTS = ("OGXServer", "LlamaStackDistribution")
 """Kinds of another operator, which makes a Deployment of the same name of each object."""
@@ -81,13 +82,20 @@ def _owned(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
 
 
 def watches(
-    client: Client, namespace: str | None, changed: Callable[[str, str, str], None]
+    client: Client,
+    namespace: str | None,
+    changed: Callable[[str, str, str], None],
+    *,
+    health: Health,
+    wanted: Callable[[str, str, str], bool],
+    pace: Pace,
 ) -> Iterable[Coroutine[Any, Any, None]]:
     """One watch a kind, which calls `changed(kind, namespace, name)`; each goes on for ever.
 
     Kinds whose CRD is not installed are waited for. Of autoscalers only the spec matters: their
     statuses change with every measurement.
     """
+    how = {"health": health, "wanted": wanted, "pace": pace}
     for kind in CONSUMER_KINDS:
-        yield watch(client, kind, namespace, by_name(changed), optional=True)
-    yield watch(client, AUTOSCALER, namespace, by_name(changed), spec_only=True)
+        yield watch(client, kind, namespace, by_name(changed), **how, optional=True)
+    yield watch(client, AUTOSCALER, namespace, by_name(changed), **how, spec_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -36,6 +36,8 @@ class Cache:
         self.unreadable_backends: dict[Key, Unreadable] = {}
         self._unreadable_bindings: dict[Key, tuple[str, Unreadable]] = {}
         self._in_force: dict[Key, set[Key]] = {}
+        self._reading: dict[tuple[str, Key], set[Key]] = {}
+        self._bases: dict[Key, set[Key]] = {}
         self._consumers: dict[tuple[str, Key], set[Key]] = {}
         self._consuming: dict[str, set[Key]] = {}
         self._earlier: dict[Key, dict[Key, bool]] = {}
@@ -49,7 +51,10 @@ class Cache:
         healed = self.unreadable_backends.pop(key, None) is not None
         if not _newer(backend, self.backends.get(key)):
             return healed
+        self._unread(key)
         self.backends[key] = backend
+        for referent in _referents(backend):
+            self._reading.setdefault(referent, set()).add(key)
         return True
 
     def put_unreadable_backend(self, key: Key, found: Unreadable) -> None:
@@ -60,7 +65,12 @@ class Cache:
     def drop_backend(self, key: Key) -> None:
         """A backend is gone."""
         self.unreadable_backends.pop(key, None)
-        self.backends.pop(key, None)
+        self._unread(key)
+
+    def _unread(self, key: Key) -> None:
+        old = self.backends.pop(key, None)
+        for referent in _referents(old) if old is not None else ():
+            _discard(self._reading, referent, key)
 
     def put_binding(self, binding: StoreBinding) -> bool:
         """A binding is like this now; False when that is no news."""
@@ -72,6 +82,8 @@ class Cache:
         self._stacks.setdefault((key[0], binding.spec.stack), set()).add(key)
         for backend in self.backends_of(binding):
             self._users.setdefault(backend, set()).add(key)
+        if binding.spec.base_config_ref is not None:
+            self._bases.setdefault((key[0], binding.spec.base_config_ref.name), set()).add(key)
         for consumer in _consumers(binding):
             self._consumers.setdefault(consumer, set()).add(key)
             self._consuming.setdefault(key[0], set()).add(key)
@@ -99,6 +111,8 @@ class Cache:
         _discard(self._stacks, (key[0], old.spec.stack), key)
         for backend in self.backends_of(old):
             _discard(self._users, backend, key)
+        if old.spec.base_config_ref is not None:
+            _discard(self._bases, (key[0], old.spec.base_config_ref.name), key)
         for consumer in _consumers(old):
             _discard(self._consumers, consumer, key)
         if old.spec.consumers:
@@ -125,6 +139,21 @@ class Cache:
             "StorageBackend": self.backends.keys() | self.unreadable_backends.keys(),
             "StoreBinding": self.bindings.keys() | self._unreadable_bindings.keys(),
         }
+
+    def version(self, kind: str, key: Key) -> int:
+        """The resource version of an object as it is known; -1: it isn't, or has none."""
+        version = ""
+        if kind == "StorageBackend":
+            if key in self.unreadable_backends:
+                version = self.unreadable_backends[key].obj["metadata"].get("resourceVersion", "")
+            elif key in self.backends:
+                version = self.backends[key].metadata.resource_version
+        elif key in self._unreadable_bindings:
+            found = self._unreadable_bindings[key][1]
+            version = found.obj["metadata"].get("resourceVersion", "")
+        elif key in self.bindings:
+            version = self.bindings[key].metadata.resource_version
+        return int(version) if version.isdigit() else -1
 
     def stacks(self) -> set[Key]:
         """All stacks that a binding names, readable or not."""
@@ -192,37 +221,29 @@ class Cache:
         """How many server processes a stack should have now; None: nobody says."""
         return self._expected.get(stack)
 
-    def backends_reading(self, kind: str, key: Key) -> Iterator[Key]:
+    def backends_reading(self, kind: str, key: Key) -> set[Key]:
         """The backends that read a Secret or ConfigMap."""
-        for backend_key, backend in self.backends.items():
-            if backend_key[0] != key[0]:
-                continue
-            spec = backend.spec
-            ca = spec.postgres.tls.ca_ref if spec.postgres is not None else None
-            reads_ca = ca is not None and (ca.kind, ca.name) == (kind, key[1])
-            reads_login = (
-                kind == "Secret"
-                and spec.credentials is not None
-                and spec.credentials.secret_ref.name == key[1]
-            )
-            if reads_ca or reads_login:
-                yield backend_key
+        return self._reading.get((kind, key), set())
 
-    def stacks_touching(self, kind: str, key: Key) -> Iterator[Key]:
+    def stacks_touching(self, kind: str, key: Key) -> set[Key]:
         """The stacks whose output or base config a Secret or ConfigMap is."""
-        for (namespace, stack), bindings in self._stacks.items():
-            if namespace != key[0]:
-                continue
-            output = secret_name(stack) if kind == "Secret" else config_map_name(stack)
-            if output == key[1] or (
-                kind == "ConfigMap"
-                and any(
-                    (ref := self.bindings[binding].spec.base_config_ref) is not None
-                    and ref.name == key[1]
-                    for binding in bindings
-                )
-            ):
-                yield namespace, stack
+        namespace, name = key
+        found = {
+            (namespace, self.bindings[binding].spec.stack)
+            for binding in (self._bases.get(key, ()) if kind == "ConfigMap" else ())
+        }
+        ending = (secret_name if kind == "Secret" else config_map_name)("")
+        stack = (namespace, name.removesuffix(ending))
+        if name.endswith(ending) and stack in self._stacks:
+            found.add(stack)
+        return found
+
+    def concerns(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether anything that is known has to do with a Secret, a ConfigMap or a workload."""
+        key = (namespace, name)
+        if kind in ("Secret", "ConfigMap"):
+            return bool(self.backends_reading(kind, key) or self.stacks_touching(kind, key))
+        return bool(self.stacks_run_by(kind, key))
 
     def stacks_run_by(self, kind: str, key: Key) -> set[Key]:
         """The stacks whose server a workload runs, or may scale: an autoscaler any of its namespace."""
@@ -242,6 +263,18 @@ def _consumers(binding: StoreBinding) -> set[tuple[str, Key]]:
         for c in binding.spec.consumers
         if c.kind in MADE_INTO_DEPLOYMENTS
     }
+
+
+def _referents(backend: StorageBackend) -> set[tuple[str, Key]]:
+    """The Secrets and ConfigMaps that a backend reads, as (kind, key)."""
+    namespace, spec = backend.metadata.namespace, backend.spec
+    found = set()
+    if spec.credentials is not None:
+        found.add(("Secret", (namespace, spec.credentials.secret_ref.name)))
+    ca = spec.postgres.tls.ca_ref if spec.postgres is not None else None
+    if ca is not None:
+        found.add((str(ca.kind), (namespace, ca.name)))
+    return found
 
 
 def _key(obj: StorageBackend | StoreBinding) -> Key:

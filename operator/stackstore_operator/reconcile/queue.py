@@ -28,18 +28,29 @@ class Queue(Generic[T]):
         self._work = work
         self._workers = workers
         self._waiting: asyncio.Queue[T] = asyncio.Queue()
-        self._queued: set[T] = set()
+        self._queued: dict[T, float] = {}
         self._active: set[T] = set()
         self._again: set[T] = set()
         self._failures: dict[T, int] = {}
         self._timers: dict[T, tuple[float, asyncio.TimerHandle]] = {}
+
+    @property
+    def depth(self) -> int:
+        """How many keys wait for a worker."""
+        return len(self._queued)
+
+    @property
+    def oldest_age(self) -> float:
+        """For how many seconds the key has waited that waits longest; 0: none waits."""
+        oldest = next(iter(self._queued.copy().values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     def add(self, key: T) -> None:
         """Look at this key, now or as soon as the look that is under way is over."""
         if key in self._active:
             self._again.add(key)
         elif key not in self._queued:
-            self._queued.add(key)
+            self._queued[key] = time.monotonic()
             self._waiting.put_nowait(key)
 
     def add_after(self, key: T, seconds: float) -> None:
@@ -70,7 +81,7 @@ class Queue(Generic[T]):
     async def _worker(self) -> None:
         while True:
             key = await self._waiting.get()
-            self._queued.discard(key)
+            self._queued.pop(key, None)
             self._active.add(key)
             try:
                 seconds = await self._work(key)

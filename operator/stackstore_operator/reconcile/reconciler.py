@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +43,6 @@ logger = logging.getLogger(__name__)
 Status = StorageBackendStatus | StoreBindingStatus
 
 _POSTPONED_SECONDS = 2.0
-
-reconcile_id: ContextVar[str] = ContextVar("reconcile_id", default="")
-"""Set while something is looked at, so that its log lines can be found together."""
 
 
 class Reconciler:
@@ -88,7 +83,6 @@ class Reconciler:
 
     async def look(self, look: Look) -> float | None:
         """Look once; returns in how many seconds to look again."""
-        reconcile_id.set(uuid.uuid4().hex[:8])
         if look.kind == "backend":
             return await self._backend(look)
         return await self._stack(look)

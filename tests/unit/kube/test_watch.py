@@ -19,11 +19,13 @@ class Server:
         self.script = list(script)
         self.done = asyncio.Event()
 
-    async def list_metadata(self, kind: str, namespace: str | None) -> tuple[Sequence[Any], str]:
+    async def list_metadata(
+        self, kind: str, namespace: str | None, **_: Any
+    ) -> tuple[Sequence[Any], str]:
         return await self._next(), "1"
 
     async def watch_metadata(
-        self, kind: str, namespace: str | None, since: str, *, seconds: int
+        self, kind: str, namespace: str | None, since: str, **_: Any
     ) -> AsyncIterator[tuple[str, Any]]:
         for event in await self._next():
             yield event
