@@ -1,15 +1,30 @@
-"""The operator's command with short waits: `python -m tests.support.hasty run …`."""
+"""The operator's command with short waits: `python -m tests.support.hasty run …`.
+
+SIGUSR2 lets its event loop stand still for a while.
+"""
 
 from __future__ import annotations
 
 import functools
+import signal
+import time
 
 from stackstore_operator import main
+from stackstore_operator.kube.watch import Pace
 from stackstore_operator.reconcile.contest import Patience
 from stackstore_operator.reconcile.waits import Waits
+from stackstore_operator.telemetry.health import Limits
 
-WAITS = Waits(contests=Patience(corrections=3, window=8, retry=2, calm=1))
+WAITS = Waits(
+    contests=Patience(corrections=3, window=8, retry=2, calm=1),
+    pace=Pace(whole=60, silence=5),
+    census=5,
+    grace=2,
+    limits=Limits(stall=3, outage=3),
+)
+STANDSTILL_SECONDS = 5
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, lambda *_: time.sleep(STANDSTILL_SECONDS))
     main.Settings = functools.partial(main.Settings, waits=WAITS)
     main.app()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import httpx
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.controlplane import ControlPlane
 from tests.support.postgres import die_with_parent
@@ -217,11 +218,15 @@ class OperatorProcess:
         lease_seconds: float = 3,
         module: str = "stackstore_operator.main",
         namespaces: Sequence[str] = (),
+        metrics_port: int = 0,
     ) -> None:
         self.plane = plane
         self._module = module
         self.user = user or operator_user(plane)
         self._options = ["--lease-seconds", str(lease_seconds)]
+        self.metrics_port = metrics_port
+        if metrics_port:
+            self._options += ["--metrics-port", str(metrics_port)]
         if namespaces:
             self._options += ["--namespaces", ",".join(namespaces)]
         self.log_path = directory / f"operator-{secrets.token_hex(4)}.log"
@@ -266,6 +271,24 @@ class OperatorProcess:
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """What it answers at `/livez`, `/readyz` or `/metrics`; (0, "") while nobody does."""
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=5)
+        except httpx.TransportError:
+            return 0, ""
+        return answer.status_code, answer.text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels; 0 where there is none."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.probe("/metrics")[1])
+            for sample in family.samples
+            if sample.name == f"stackstore_operator_{name}"
+            and labels.items() <= sample.labels.items()
+        )
 
     def writes(self) -> Iterator[dict[str, Any]]:
         """What the API server's audit log holds of its writes; that it leads is no write of it."""

@@ -11,6 +11,8 @@ from typing import Any
 import kopf
 
 from stackstore_operator.handlers.carrier import Carrier
+from stackstore_operator.kube.watch import Pace
+from stackstore_operator.telemetry.health import Health
 
 
 class Scope:
@@ -23,8 +25,16 @@ class Scope:
 
 
 async def carried(until: asyncio.Event, begun: asyncio.Event) -> None:
-    nobody: Any = SimpleNamespace(soon=lambda: None)
-    carrier = Carrier(nobody, Scope(), nobody, nobody, begun.set)  # type: ignore[arg-type]
+    nobody: Any = SimpleNamespace(soon=lambda: None, found_deaf=asyncio.Event().wait)
+    carrier = Carrier(
+        nobody,
+        Scope(),  # type: ignore[arg-type]
+        nobody,
+        nobody,
+        health=Health(),
+        begun=begun.set,
+        pace=Pace(),
+    )
     task = asyncio.create_task(carrier.run())
     try:
         await asyncio.wait_for(until.wait(), 30)
