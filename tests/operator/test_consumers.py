@@ -100,3 +100,54 @@ def test_a_kind_that_the_cluster_does_not_have_is_missing_and_no_trouble(api, op
     stack(api, {"kind": "OGXServer", "apiVersion": "ogx.io/v1beta1", "name": "never-made"})
     api.wait("StoreBinding", "chat", CONDITION, "False", "ConsumerNotFound", seconds=SECONDS)
     assert "OGXServer" not in operator.log()
+
+
+def on_claim(claim: str = "data", name: str = "chat", **spec: Any) -> dict[str, Any]:
+    made = workload(name=name, strategy={"type": "Recreate"}, **spec)
+    pod = made["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    return made
+
+
+def exclusive(api: Api, name: str, status: str, words: str) -> None:
+    until(lambda: api.condition("StoreBinding", name, "FileExclusive")[0] == status
+          and words in api.condition("StoreBinding", name, "FileExclusive")[2], SECONDS,
+          lambda: str(api.condition("StoreBinding", name, "FileExclusive")))  # fmt: skip
+
+
+def test_a_file_is_for_one_pod_at_a_time(api, workloads):
+    api.apply(workload(replicas=1))
+    stack(api, {"name": "chat"})
+    exclusive(
+        api, "chat", "False", "Deployment 'chat' starts a new pod before the old one has ended"
+    )
+    api.merge(
+        "Deployment", "chat", {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
+    )
+    exclusive(api, "chat", "True", "one pod at a time")
+    api.apply(autoscaler(3))
+    exclusive(api, "chat", "False", "up to 3 pods open it")
+    assert api.condition("StoreBinding", "chat")[0] == "True"
+    until(lambda: [e["type"] for e in api.list("Event") if e["reason"] == "FileShared"], SECONDS)
+
+
+def test_two_stacks_with_one_file_on_one_claim_are_both_told(api, workloads):
+    api.apply(on_claim(), on_claim(name="second"))
+    stack(api, {"name": "chat"})
+    lite = {"kv": {"name": "kv-default"}, "sql": {"name": "sql-lite"}}
+    exclusive(api, "chat", "True", "one pod at a time")
+    api.apply(
+        binding("second", "second", [kv("metadata")], defaults=lite, consumers=[{"name": "second"}])
+    )
+    exclusive(
+        api, "second", "False", "stack 'chat' opens it too, on the PersistentVolumeClaim 'data'"
+    )
+    exclusive(api, "chat", "False", "stack 'second' opens it too")
+    api.apply(on_claim("its-own", "second"))
+    exclusive(api, "second", "True", "one pod at a time")
+    exclusive(api, "chat", "True", "one pod at a time")
+    api.apply(on_claim(name="second"))
+    exclusive(api, "chat", "False", "stack 'second' opens it too")
+    api.delete("StoreBinding", "second")
+    exclusive(api, "chat", "True", "one pod at a time")

@@ -88,6 +88,11 @@ class Reason(enum.StrEnum):
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",
     )
+    FILE_EXCLUSIVE = "FileExclusive", "Only one pod at a time opens the SQLite file."
+    FILE_SHARED = (
+        "FileShared",
+        "More than one pod may open a SQLite file at once, or each has one of its own.",
+    )
     GRANTED = "Granted", "What its consumers may hold at most fits into `maxConnections`."
     BUDGET_EXCEEDED = (
         "BudgetExceeded",

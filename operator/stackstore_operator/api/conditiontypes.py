@@ -76,6 +76,13 @@ CONDITION_TYPES: dict[str, ConditionType] = {
         "one isn't there; this doesn't lower Ready",
         "one may not be read; this doesn't lower Ready",
     ),
+    "FileExclusive": ConditionType(
+        ("StoreBinding",),
+        "True",
+        "one pod at a time opens its SQLite files; without such files, or consumers, it is not there",
+        "several may; this doesn't lower Ready",
+        "never",
+    ),
     "WithinBudget": ConditionType(
         _BOTH,
         "True",

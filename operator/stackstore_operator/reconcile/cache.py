@@ -245,6 +245,10 @@ class Cache:
             return bool(self.backends_reading(kind, key) or self.stacks_touching(kind, key))
         return bool(self.stacks_run_by(kind, key))
 
+    def consuming(self, namespace: str) -> list[StoreBinding]:
+        """The bindings of a namespace that name workloads."""
+        return [self.bindings[key] for key in sorted(self._consuming.get(namespace, ()))]
+
     def stacks_run_by(self, kind: str, key: Key) -> set[Key]:
         """The stacks whose server a workload runs, or may scale: an autoscaler any of its namespace."""
         if kind == "HorizontalPodAutoscaler":

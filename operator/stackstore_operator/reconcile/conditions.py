@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from stackstore_operator.api.conditions import Condition, Reason, Status
 
 _MAX_MESSAGE = 2_000
-INFORMATIVE = ("Adopted", "ConsumersResolved", "WithinBudget")
+INFORMATIVE = ("Adopted", "ConsumersResolved", "FileExclusive", "WithinBudget")
 """Conditions of a binding that don't lower Ready."""
-WARNINGS = (("WithinBudget", "False"),)
+WARNINGS = (("FileExclusive", "False"), ("WithinBudget", "False"))
 """Conditions of a binding that are told by an event although they don't lower Ready."""
 _STOPPING = (("WithinBudget", Reason.BUDGET_EXCEEDED), ("WithinBudget", Reason.WAITING))
 """Except when they say that nothing is rendered for their sake."""

@@ -92,6 +92,16 @@ class ConsumerState:
         """The most server processes there may be at once."""
         return self.pods * self.workers
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a rollout may start a new pod while the one that it replaces still runs.
+
+        A Deployment that rolls doesn't wait for a pod's end, whatever its surge is; a StatefulSet does.
+        """
+        if self.kind in ("StatefulSet", "DaemonSet"):
+            return self.surge > 0
+        return self.strategy == "RollingUpdate"
+
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}'"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stackstore_operator.api.backend import StorageBackend
-from stackstore_operator.api.binding import StoreBinding
+from stackstore_operator.api.binding import Consumer, StoreBinding
 from stackstore_operator.api.part import ObjectMeta
 from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
 from stackstore_operator.kube.workloads import Workloads
@@ -17,6 +17,13 @@ from stackstore_operator.reconcile.tally import Use
 
 Key = tuple[str, str]
 """(namespace, name)"""
+
+
+class Neighbour(NamedTuple):
+    """Another stack of the namespace that has a SQLite file of the same path."""
+
+    stack: str
+    consumers: tuple[Consumer, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ class StackInputs:
         key: what revisions are computed with.
         now: epoch seconds.
         unreadable: bindings of the stack that can't be read; while there are any, only logins follow.
-        workloads: what was read of those that its bindings name in `spec.consumers`.
+        workloads: what was read of those that its bindings name in `spec.consumers`, and its neighbours'.
+        neighbours: stacks of the namespace that have a SQLite file of the same path.
         findings: what visits to the backends' databases found last, with whatever login.
         uses: how the stack uses each backend.
         labels: of the stack's namespace; None: not known.
@@ -50,6 +58,7 @@ class StackInputs:
     now: int = 0
     unreadable: tuple[ObjectMeta, ...] = ()
     workloads: Workloads = NO_WORKLOADS
+    neighbours: tuple[Neighbour, ...] = ()
     findings: Mapping[Key, Finding] = field(default_factory=dict)
     uses: Mapping[Key, Use] = field(default_factory=dict)
     labels: Mapping[str, str] | None = None

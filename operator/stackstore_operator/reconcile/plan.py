@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from stackstore.credentials.snapshot import PostgresBackend, Snapshot
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
-from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, moves
+from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, files, moves
 from stackstore_operator.reconcile.budget import demand, ruling
 from stackstore_operator.reconcile.budget.demand import Demand
 from stackstore_operator.reconcile.budget.ruling import Ruling
@@ -293,7 +293,8 @@ def _statuses(
         ]
         # These lower nothing: pods may come later than what they run on.
         told = consumers.said(binding, inputs.workloads)
-        said += [one for one in (told, within) if one is not None]
+        exclusive = files.said(binding, inputs, composition, resolution)
+        said += [one for one in (told, exclusive, within) if one is not None]
         statuses[name] = StoreBindingStatus(
             observed_generation=generation,
             conditions=conditions.timed(said, binding.status.conditions, generation, inputs.now),

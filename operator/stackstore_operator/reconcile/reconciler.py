@@ -16,7 +16,7 @@ from stackstore_operator.kube import workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
 from stackstore_operator.probe.prober import Prober
-from stackstore_operator.reconcile import consumers, news, record
+from stackstore_operator.reconcile import consumers, files, news, record
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import BackendState
 from stackstore_operator.reconcile.backends import look as look_at
@@ -99,6 +99,7 @@ class Reconciler:
                 Place("ConfigMap", look.namespace, config_map_name(look.name)),
             )
             self._ledger.forget((look.namespace, look.name))
+            self._wake_consuming(look)
             return None
         inputs = await self._read(look, bindings, unreadable)
         prepared = prepare(inputs)
@@ -118,12 +119,20 @@ class Reconciler:
             words = "; ".join(f"{c.kind} '{c.name}': {c.words}" for c in contested)
             told = f"{words}. It is put back now and then; make the other leave it alone"
             decided = after_failure(inputs, decided, told, Reason.FIELD_CONTESTED)
+        if files.turned(bindings, decided.statuses):
+            self._wake_consuming(look)
         agains = [c.again_in for c in contested]
         agains += await self._say(bindings, decided)
         self._cache.note_earlier((look.namespace, look.name), dict(decided.earlier))
         if decided.again_at is not None:
             agains.append(max(1.0, decided.again_at - inputs.now))
         return min(agains, default=None)
+
+    def _wake_consuming(self, look: Look) -> None:
+        """Other stacks of the namespace may share a file with this one, or do so no longer."""
+        for binding in self._cache.consuming(look.namespace):
+            if binding.spec.stack != look.name and files.concerns(binding.status.conditions):
+                self.wake(Look("stack", look.namespace, binding.spec.stack), 0)
 
     async def _say(self, bindings: Iterable[StoreBinding], decided: Plan) -> list[float]:
         """Write statuses and post events; only what differs.
@@ -227,8 +236,12 @@ class Reconciler:
             if reference is not None:
                 await self._read_config_map((look.namespace, reference.name), config_maps)
         named = consumers.named(bindings)
+        neighbours = files.neighbours(
+            look.name, bindings, self._cache.consuming(look.namespace), self._cache.backends
+        )
+        theirs = [consumer for neighbour in neighbours for consumer in neighbour.consumers]
         run_by = await workloads.read(
-            self._client, look.namespace, ((c.kind, c.name) for c in named)
+            self._client, look.namespace, {(c.kind, c.name) for c in (*named, *theirs)}
         )
         self._expect(look, consumers.expected(consumers.observe(named, run_by)), backends)
         return StackInputs(
@@ -248,6 +261,7 @@ class Reconciler:
                 ObjectMeta.model_validate(found.obj["metadata"]) for found in unreadable
             ),
             workloads=run_by,
+            neighbours=neighbours,
             findings={
                 key: found for key in backends if (found := self._prober.finding(key)) is not None
             },
