@@ -492,10 +492,11 @@ def test_get_answers_is_it_fine_and_if_not_why(
         "reason": "SecretNotFound",
         "message": "there is none",
     }
-    told = {"conditions": [condition], "revision": "3f9c2a1b"}
-    api.patch(
-        namespace, BACKEND, {"status": {**told, "bindings": 2}}, name="sql-default", sub="/status"
-    )
+    verified = {**condition, "type": "Verified", "status": "True"}
+    adopted = {**condition, "type": "Adopted", "status": "False"}
+    told = {"conditions": [condition, verified, adopted], "revision": "3f9c2a1b"}
+    of_backend = {**told, "bindings": 2, "serverVersion": "16.4"}
+    api.patch(namespace, BACKEND, {"status": of_backend}, name="sql-default", sub="/status")
     outputs = {"configMapName": "chat-run-config", "secretName": "chat-storage"}
     api.patch(namespace, BINDING, {"status": {**told, **outputs}}, name="chat", sub="/status")
 
@@ -504,19 +505,33 @@ def test_get_answers_is_it_fine_and_if_not_why(
         return [line.split() for line in text.splitlines() if line]
 
     backend, row, binding, other = shown("sbe,sbn")
-    assert backend == ["NAME", "TYPE", "READY", "REASON", "BINDINGS", "AGE"]
-    assert row[:5] == [
+    assert backend == [
+        "NAME",
+        "TYPE",
+        "READY",
+        "VERIFIED",
+        "ADOPTED",
+        "REVISION",
+        "BINDINGS",
+        "REASON",
+        "AGE",
+    ]
+    assert row[:8] == [
         "storagebackend.stackstore.dev/sql-default",
         "sql_postgres",
         "Unknown",
-        "SecretNotFound",
+        "True",
+        "False",
+        "3f9c2a1b",
         "2",
+        "SecretNotFound",
     ]
-    assert binding == ["NAME", "STACK", "READY", "REASON", "CONFIGMAP", "SECRET", "AGE"]
-    assert other[1:6] == ["chat", "Unknown", "SecretNotFound", "chat-run-config", "chat-storage"]
+    assert binding == ["NAME", "STACK", "READY", "ADOPTED", "REASON", "CONFIGMAP", "SECRET", "AGE"]
+    assert other[1:4] == ["chat", "Unknown", "False"]
+    assert other[4:7] == ["SecretNotFound", "chat-run-config", "chat-storage"]
     wide = shown("sbe", "-o", "wide")
-    assert wide[0][5:] == ["REVISION", "MESSAGE", "AGE"]
-    assert wide[1][5:9] == ["3f9c2a1b", "there", "is", "none"]
+    assert wide[0][8:] == ["SERVER", "MESSAGE", "AGE"]
+    assert wide[1][8:12] == ["16.4", "there", "is", "none"]
     assert len(shown("stackstore")) == 4
 
 

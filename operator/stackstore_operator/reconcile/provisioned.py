@@ -50,7 +50,7 @@ def _is_host(text: str) -> bool:
 
 
 def _is_uri(text: str) -> bool:
-    """As RFC 3986 writes them; that of a login is never without a scheme and a host."""
+    """As RFC 3986 writes them; that of a login is never without a host."""
     if len(text) > addresses.MAX_URI:
         return False
     try:
@@ -58,7 +58,7 @@ def _is_uri(text: str) -> bool:
         host, port = parts.hostname, parts.port
     except ValueError:
         return False
-    return bool(parts.scheme and host and port != 0 and _RFC3986.fullmatch(text))
+    return bool(host and port != 0 and _RFC3986.fullmatch(text))
 
 
 # No space, nothing outside ASCII, `%` only before two hex digits, brackets only around an address.
