@@ -45,6 +45,9 @@ def test_a_complete_one(secret: dict[str, bytes]) -> None:
         ({**WHOLE, "port": b"none"}, "'port' is not a port"),
         ({**WHOLE, "username": b""}, "'username' is not a user's name"),
         ({**WHOLE, "password": b"\xff"}, "'password' is not a password"),
+        ({**WHOLE, "host": b"\xff"}, "'host' is not a host name or an address"),
+        ({**WHOLE, "port": b"\xff"}, "'port' is not a port"),
+        ({**WHOLE, "uri": b"\xff"}, "'uri' is not a URI with every part percent-encoded"),
         ({**WHOLE, "certificates": b"none"}, "'certificates' is not PEM text of certificates"),
         ({**WHOLE, "private-key": b"none"}, "'private-key' is not PEM text of a private key"),
         *(
