@@ -7,6 +7,6 @@
 {{- fail "serviceAccount.create is false: name the one to use in serviceAccount.name" }}
 {{- end }}
 {{- if and .Values.crds.enabled .Values.crds.hooks (not (semverCompare ">=4.0.0-0" .Capabilities.HelmVersion.Version)) }}
-{{- fail (printf "This is helm %s. Helm applies CRDs that are there already since version 4: use that, or `--set crds.enabled=false` after `kubectl apply --server-side -f crds/`" .Capabilities.HelmVersion.Version) }}
+{{- fail (printf "This is helm %s. Helm applies CRDs that are there already since version 4: use that, or `--set crds.enabled=false` after `kubectl apply --server-side --field-manager=helm -f crds/`" .Capabilities.HelmVersion.Version) }}
 {{- end }}
 {{- end }}

@@ -37,7 +37,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* The rules of files/rules.yaml that a Role can give: those about namespaced objects. */}}
+{{- /*
+The rules of files/rules.yaml that a Role can give: those about namespaced objects, and the right to
+get the Role's own namespace.
+*/}}
 {{- define "stackstore.namespacedRules" -}}
 {{- $rules := list }}
 {{- range .Files.Get "files/rules.yaml" | fromYamlArray }}
@@ -45,8 +48,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $resources }}
 {{- $rules = append $rules (merge (dict "resources" $resources) .) }}
 {{- end }}
+{{- if and (has "namespaces" .resources) (has "get" .verbs) }}
+{{- $rules = append $rules (dict "apiGroups" .apiGroups "resources" (list "namespaces") "verbs" (list "get")) }}
+{{- end }}
 {{- end }}
 {{- toYaml $rules }}
+{{- end }}
+
+{{- define "stackstore.dnsPolicy" -}}
+{{- .Values.dnsPolicy | default (ternary "ClusterFirstWithHostNet" "ClusterFirst" .Values.hostNetwork) }}
 {{- end }}
 
 {{- /* Restricted pod security, and nothing written but to memory. */}}
