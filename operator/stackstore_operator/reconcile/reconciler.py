@@ -186,7 +186,7 @@ class Reconciler:
             bindings=may,
             key=self._key,
             finding=self._prober.finding(key),
-            uses=uses_of(self._cache, key),
+            uses=uses_of(self._cache, backend),
             refused=len(users) - may,
             namespaces_readable=self._cache.namespaces.readable,
         )

@@ -13,9 +13,9 @@ from stackstore_operator.reconcile.tally import Use
 from stackstore_operator.render import revision
 
 
-def uses_of(cache: Cache, key: Key) -> tuple[Use, ...]:
-    """The uses of a backend by stacks that it allows."""
-    backend = cache.backends[key]
+def uses_of(cache: Cache, backend: StorageBackend) -> tuple[Use, ...]:
+    """The uses of a backend by stacks that it allows; it may be gone from the cache by now."""
+    key = (backend.metadata.namespace, backend.metadata.name)
     stacks = {
         (binding.metadata.namespace, binding.spec.stack)
         for binding in cache.users_of(key)
