@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.operator.test_hand_over import peers
 from tests.support.operator import DEFAULTS, Api, binding, kv, sqlite_backend, until
 
 CONDITION = "ConsumersResolved"
@@ -151,3 +153,36 @@ def test_two_stacks_with_one_file_on_one_claim_are_both_told(api, workloads):
     exclusive(api, "chat", "False", "stack 'second' opens it too")
     api.delete("StoreBinding", "second")
     exclusive(api, "chat", "True", "one pod at a time")
+
+
+def test_another_operators_kind_is_read_with_the_deployment_it_made(api, control_plane, workloads):
+    for crd in peers():
+        control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(crd))
+        plural = f"{crd['spec']['names']['plural']}.{crd['spec']['group']}"
+        until(
+            lambda plural=plural: (
+                "No resources" in control_plane.kubectl("get", plural, check=False)
+            ),
+            SECONDS,
+        )
+    spec = {"distribution": {"name": "starter"}, "workload": {"replicas": 2, "workers": 3}}
+    api.apply(
+        {
+            "apiVersion": "ogx.io/v1beta1",
+            "kind": "OGXServer",
+            "metadata": {"name": "made"},
+            "spec": spec,
+        }
+    )
+    stack(api, {"kind": "OGXServer", "apiVersion": "ogx.io/v1beta1", "name": "made"})
+    told(api, "OGXServer 'made': at most (2 pods + 1 surge) × 3 workers")
+    # What its operator makes of it; the watch of Deployments tells of that one too.
+    owner = {"apiVersion": "ogx.io/v1beta1", "kind": "OGXServer", "name": "made",
+             "uid": api.get("OGXServer", "made")["metadata"]["uid"]}  # fmt: skip
+    made = workload(name="made", replicas=2, strategy={"type": "Recreate"})
+    made["metadata"]["ownerReferences"] = [owner]
+    api.apply(made)
+    told(api, "OGXServer 'made': at most 2 pods × 3 workers")
+    api.apply({**autoscaler(5, "made")})
+    told(api, "OGXServer 'made': at most 5 pods × 3 workers by HorizontalPodAutoscaler 'made'")
+    api.delete("OGXServer", "made")

@@ -278,3 +278,18 @@ async def test_a_rotation_is_taken_up_and_the_earlier_login_leaves(
         await storage.kv("metadata").set("a", "2")
     # Who was the last says goodbye; what was taken up stays so.
     assert api.condition("StoreBinding", "chat", "Adopted")[:2] == ("True", "Adopted")
+
+
+def test_a_budget_beyond_what_the_server_allows_is_told_and_heals(api: Api, base: Base) -> None:
+    base.login(api, "first")
+    api.apply(base.backend(maxConnections=100_000))
+    message = api.wait("StorageBackend", "sql-default", "WithinBudget", "False", "ServerLimitExceeded",
+                       seconds=SECONDS)  # fmt: skip
+    assert "`spec.maxConnections` is 100000, and the server lets this login open " in message
+    api.wait("StorageBackend", "sql-default", "Ready", "True", "Ready", seconds=SECONDS)
+    base.server.execute(f'ALTER ROLE "{base.name}" CONNECTION LIMIT 7')
+    api.apply(base.backend(maxConnections=8))
+    until(lambda: "is 8, and the server lets this login open 7"
+          in api.condition("StorageBackend", "sql-default", "WithinBudget")[2], SECONDS)  # fmt: skip
+    api.merge("StorageBackend", "sql-default", {"spec": {"maxConnections": 7}})
+    api.wait("StorageBackend", "sql-default", "WithinBudget", "True", "Granted", seconds=SECONDS)

@@ -53,9 +53,16 @@ async def read(client: Client, namespace: str, names: Iterable[WorkloadName]) ->
         ApiError: the API server could not be asked; that it refuses is part of the answer.
     """
     found = {(kind, name): await _read(client, namespace, kind, name) for kind, name in names}
-    scaled = any(w.obj is not None and kind not in NOT_SCALED for (kind, _), w in found.items())
-    autoscalers = await client.list(AUTOSCALER, namespace) if scaled else ()
-    return Workloads(found, tuple(autoscalers))
+    scaled = [name for name, w in found.items() if w.obj is not None and name[0] not in NOT_SCALED]
+    if not scaled:
+        return Workloads(found)
+    try:
+        return Workloads(found, tuple(await client.list(AUTOSCALER, namespace)))
+    except ApiError as error:
+        if error.status != 403:
+            raise
+    # Without them nobody knows how many pods there may be.
+    return Workloads(found | dict.fromkeys(scaled, Workload(refused=True)))
 
 
 async def _read(client: Client, namespace: str, kind: str, name: str) -> Workload:
@@ -64,13 +71,13 @@ async def _read(client: Client, namespace: str, kind: str, name: str) -> Workloa
         return Workload()
     try:
         obj = await client.get(kind, namespace, name)
+        if obj is None or kind not in MADE_INTO_DEPLOYMENTS:
+            return Workload(obj)
+        deployment = await client.get("Deployment", namespace, name)
     except ApiError as error:
         if error.status == 403:
             return Workload(refused=True)
         raise
-    if obj is None or kind not in MADE_INTO_DEPLOYMENTS:
-        return Workload(obj)
-    deployment = await client.get("Deployment", namespace, name)
     if deployment is not None and not _owned(deployment, obj):
         deployment = None
     return Workload(obj, deployment)

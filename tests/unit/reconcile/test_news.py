@@ -161,7 +161,9 @@ def test_uses_by_stack_with_names_and_the_other_backends_revisions() -> None:
     )
     known.note_earlier(("chat", "one"), {KEY: True})
     known.note_expected(("chat", "two"), 6)
-    one, two = sorted(uses_of(known, known.backends[KEY]), key=lambda use: len(use.names), reverse=True)
+    one, two = sorted(
+        uses_of(known, known.backends[KEY]), key=lambda use: len(use.names), reverse=True
+    )
     assert one.stack_id == revision.stack_id("chat", "one")
     assert one.names == {"sql_default", "again"}
     assert (one.moved, one.expected) == (True, None)
