@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
+from pathlib import Path
 from urllib.parse import quote as encoded
 
 import asyncpg
 import pytest
+import yaml
 
 from tests.support.makers import NAMES, made
 from tests.support.operator import (
@@ -23,6 +26,7 @@ from tests.support.operator import (
 )
 from tests.support.postgres import PostgresServer, quote
 
+CONCEPTS = Path(__file__).resolve().parents[2] / "docs" / "concepts.md"
 COMPLETE = {
     "type": "postgresql",
     "host": "pg-rw",
@@ -167,3 +171,48 @@ def test_a_pooler_in_transaction_mode_is_served_and_what_a_stock_server_needs_is
     assert json.loads(data["stackstore.json"])["backends"]["sql_default"]["pooler"] == "Transaction"
     # A start-up option, which a pooler refuses.
     assert "options=" not in data["SQL_DEFAULT_URL"]
+
+
+# -- the example of docs/concepts.md, which begins with such a Secret; here it shares their operator
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", CONCEPTS.read_text(), re.DOTALL | re.MULTILINE
+    )
+
+
+def logins(api: Api) -> dict[str, dict[str, object]]:
+    snapshot = json.loads(
+        api.data("Secret", "chat-storage").get("stackstore.json", '{"backends": {}}')
+    )
+    return {name: backend["current"] for name, backend in snapshot["backends"].items()}
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_example_of_the_concepts_is_so(api: Api):
+    objects, config, rotation = blocks("yaml")
+    (login,) = blocks("json")
+    api.apply(objects)
+    api.ready("chat", seconds=30)
+    shown = yaml.safe_load(config)["storage"]
+    assert api.config()["storage"] == shown, yaml.safe_dump(
+        api.config()["storage"], sort_keys=False
+    )
+    expected = json.loads(login.replace("NAMESPACE", api.namespace))
+    for found in logins(api).values():
+        assert {key: found[key] for key in expected} == expected
+    assert {"KV_DEFAULT_URL", "SQL_DEFAULT_URL", "SQL_DEFAULT_PASSWORD"} <= api.data(
+        "Secret", "chat-storage"
+    ).keys()
+    before = (api.get("ConfigMap", "chat-run-config") or {})["metadata"]["resourceVersion"]
+    revision = (api.get("StoreBinding", "chat") or {})["status"]["revision"]
+
+    # As `kubectl apply` merges it: what isn't said stays.
+    api.merge("Secret", "pg-app", yaml.safe_load(rotation))
+    until(lambda: {one["password"] for one in logins(api).values()} == {"second"}, 30)
+    until(lambda: (api.get("StoreBinding", "chat") or {})["status"]["revision"] != revision, 30)
+    snapshot = json.loads(api.data("Secret", "chat-storage")["stackstore.json"])
+    for backend in snapshot["backends"].values():
+        assert [one["password"] for one in backend["previous"]] == ["first"]
+    assert (api.get("ConfigMap", "chat-run-config") or {})["metadata"]["resourceVersion"] == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def test_the_page_is_what_the_code_says() -> None:
     assert page == reference.markdown(), "run `make generate`"
 
 
+@functools.cache
 def section(kind: str) -> str:
     (found,) = re.findall(
         rf"^## {kind}\n(.*?)(?=^## |\Z)", reference.markdown(), re.DOTALL | re.MULTILINE
