@@ -197,7 +197,8 @@ def test_who_does_not_fit_is_refused_with_the_arithmetic():
         )
     )
     assert "secret-name" not in str(decided)
-    assert [a.reason for a in decided.announcements] == ["BudgetExceeded"]
+    # The Deployment rolls, and has a SQLite file besides.
+    assert [a.reason for a in decided.announcements] == ["BudgetExceeded", "FileShared"]
 
 
 def test_verification_that_is_off_needs_no_connection():
