@@ -161,7 +161,8 @@ def test_what_people_declared_outlives_every_release(
     before = declared(api)
     assert {"Secret/chat-storage", "ConfigMap/chat-run-config"} <= set(before)
 
-    client.run("upgrade", "stackstore", chart(tmp_path, "0.2.0", note=True), *place)
+    told = client.run("upgrade", "stackstore", chart(tmp_path, "0.2.0", note=True), *place)
+    assert "The CRDs are those" not in told
     assert schema(plane) == ("0.2.0", True)
     assert image(plane).endswith(":0.2.0")
     # An older release knows nothing of the newer schema, and leaves it.
@@ -169,7 +170,8 @@ def test_what_people_declared_outlives_every_release(
     assert image(plane) == "registry.example/stackstore-operator:0.1.0"
     assert schema(plane) == ("0.2.0", True)
     # So does an older chart.
-    client.run("upgrade", "stackstore", CHART, *place)
+    told = client.run("upgrade", "stackstore", CHART, *place)
+    assert "The CRDs are those of the chart 0.2.0, which is newer than this one" in told
     assert image(plane).endswith(":0.1.0")
     assert schema(plane) == ("0.2.0", True)
     # A newer one may take a field away; a release candidate is older than its release.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,17 @@ def test_no_role_of_a_namespace_speaks_of_what_has_none(control_plane: ControlPl
 )  # fmt: skip
 def test_wrong_values_are_refused_with_their_path(helm: Helm, values: str, told: str):
     assert told in helm.run("template", CHART, "--set", values, check=False)
+
+
+def test_a_helm_that_cannot_apply_crds_is_told_so(helm: Helm, tmp_path: Path):
+    copy = tmp_path / "chart"
+    shutil.copytree(CHART, copy)
+    checks = copy / "templates" / "_checks.tpl"
+    checks.write_text(checks.read_text().replace(">=4.0.0-0", ">=99.0.0-0"))
+    told = helm.run("template", copy, check=False)
+    assert "This is helm v4.3. Helm applies CRDs that are there already since version 4" in told
+    for other in ("crds.enabled=false", "crds.hooks=false"):
+        assert "kind: Deployment" in helm.run("template", copy, "--set", other)
 
 
 def test_every_alert_is_in_the_document(helm: Helm):
