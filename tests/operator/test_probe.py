@@ -293,3 +293,47 @@ def test_a_budget_beyond_what_the_server_allows_is_told_and_heals(api: Api, base
           in api.condition("StorageBackend", "sql-default", "WithinBudget")[2], SECONDS)  # fmt: skip
     api.merge("StorageBackend", "sql-default", {"spec": {"maxConnections": 7}})
     api.wait("StorageBackend", "sql-default", "WithinBudget", "True", "Granted", seconds=SECONDS)
+
+
+async def test_processes_that_consumers_lead_to_expect(
+    api: Api, base: Base, tmp_path: Path
+) -> None:
+    """Of two pods with one process each one runs; then one is enough."""
+    labels = {"app": "chat"}
+    containers = [{"name": "server", "image": "example"}]
+    api.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "chat"},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
+            },
+        },
+        base.backend(),
+        base.backend("kv-default", type="kv_postgres"),
+        binding(
+            stores=[kv("metadata"), sql("inference")],
+            defaults=DEFAULTS,
+            consumers=[{"apiVersion": "apps/v1", "kind": "Deployment", "name": "chat"}],
+        ),
+    )
+    await asyncio.to_thread(base.login, api, "first")
+    await asyncio.to_thread(api.ready, "chat", seconds=SECONDS)
+
+    def missing(kind: str, name: str, words: str) -> None:
+        until(lambda: words in api.condition(kind, name, "Adopted")[2], SECONDS)
+        assert api.condition(kind, name, "Adopted")[:2] == ("Unknown", "ConsumersMissing")
+
+    async with Pod(api, tmp_path).run():
+        for kind, name in (("StorageBackend", "sql-default"), ("StoreBinding", "chat")):
+            await asyncio.to_thread(missing, kind, name, "1 processes")
+        api.merge("Deployment", "chat", {"spec": {"replicas": 1}})
+        for kind, name in (("StorageBackend", "sql-default"), ("StoreBinding", "chat")):
+            await asyncio.to_thread(adopted, api, kind, name, "True", "Adopted")
+        # One more is asked for, and who has taken the login up does not go back for it.
+        api.merge("Deployment", "chat", {"spec": {"replicas": 3}})
+        await asyncio.sleep(1)
+        assert api.condition("StoreBinding", "chat", "Adopted")[:2] == ("True", "Adopted")
