@@ -387,6 +387,13 @@ def test_a_uri_that_says_otherwise_is_told_by_the_names_of_its_parts(uri: str, w
     assert found.stale == (expected if words else "")
 
 
+def test_directories_are_compared_letter_by_letter() -> None:
+    uri = "postgresql://u:p@%2Frun%2FPg:1/d"
+    assert resolved({**FULL, "host": "/run/Pg", "uri": uri}).stale == ""
+    assert "another host" in resolved({**FULL, "host": "/run/pg", "uri": uri}).stale
+    assert "another host" in resolved({**FULL, "uri": uri}).stale
+
+
 def test_what_the_backend_says_itself_makes_no_uri_stale() -> None:
     assert resolved({**FULL, "port": "5432", "uri": "postgresql://u:p@h.db/d"}).stale == ""
     no_port = {key: value for key, value in FULL.items() if key != "port"}
