@@ -24,6 +24,7 @@ from tests.support.operator import (
     OWN_NAMESPACE,
     ROOT,
     Api,
+    OperatorProcess,
     binding,
     kv,
     postgres_backend,
@@ -93,6 +94,13 @@ def schema(plane: ControlPlane) -> tuple[str, bool]:
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     version = crd["metadata"].get("annotations", {}).get("stackstore.dev/chart-version", "")
     return version, "note" in spec["properties"]
+
+
+def outputs(operator: OperatorProcess) -> list[str]:
+    """Each write of a stack's Secret or ConfigMap by this service account, in whatever process."""
+    places = [event["objectRef"] for event in operator.writes()]
+    kinds = ("secrets", "configmaps")
+    return [f"{one['resource']}/{one['name']}" for one in places if one["resource"] in kinds]
 
 
 def image(plane: ControlPlane) -> str:
@@ -190,10 +198,13 @@ def test_what_people_declared_outlives_every_release(
 
     client.run("install", "stackstore", chart(tmp_path, "0.4.0", note=False), *place)
     assert schema(plane) == ("0.4.0", False)
-    operator = installed(plane, client).operator(tmp_path).start().wait_until_up()
-    # It serves them, and had nothing to write.
+    operator = installed(plane, client).operator(tmp_path)
+    earlier = len(outputs(operator))
+    operator.start().wait_until_up()
+    # It serves them, and has nothing to write but what changes now.
     api.secret("pg-app", username="app", password="p-2")
     until(lambda: "p-2" in api.data("Secret", "chat-storage").get("stackstore.json", ""), 30)
+    assert outputs(operator)[earlier:] == ["secrets/chat-storage"]
     after = declared(api)
     for changed in ("Secret/pg-app", "Secret/chat-storage"):
         assert after.pop(changed)["uid"] == before.pop(changed)["uid"]
