@@ -85,6 +85,22 @@ def operator(
     assert "Traceback" not in process.log()
 
 
+@pytest.fixture(scope="module")
+def hasty(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """One operator a module, with short waits."""
+    control_plane.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}
+    )
+    directory = tmp_path_factory.mktemp("hasty")
+    process = OperatorProcess(control_plane, directory, module="tests.support.hasty").start()
+    process.wait_until_up()
+    yield process
+    assert process.stop() == 0, process.log()
+    assert "Traceback" not in process.log()
+
+
 @pytest.fixture
 def api(control_plane: ControlPlane, operator: OperatorProcess, namespace: str) -> Iterator[Api]:
     """A namespace that the operator serves."""

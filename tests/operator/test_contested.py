@@ -14,7 +14,6 @@ from tests.operator.conftest import new_namespace
 from tests.support.hasty import WAITS
 from tests.support.operator import (
     DEFAULTS,
-    OWN_NAMESPACE,
     Api,
     OperatorProcess,
     binding,
@@ -26,20 +25,6 @@ from tests.support.operator import (
 )
 
 RETRY = WAITS.contests.retry
-
-
-@pytest.fixture(scope="module")
-def hasty(control_plane, tmp_path_factory) -> Iterator[OperatorProcess]:
-    """One operator a module, with short waits."""
-    control_plane.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}
-    )
-    directory = tmp_path_factory.mktemp("hasty")
-    process = OperatorProcess(control_plane, directory, module="tests.support.hasty").start()
-    process.wait_until_up()
-    yield process
-    assert process.stop() == 0, process.log()
-    assert "Traceback" not in process.log()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from stackstore_operator import main
 from stackstore_operator.kube.watch import Pace
 from stackstore_operator.reconcile.contest import Patience
+from stackstore_operator.reconcile.rollout.course import Rhythm
 from stackstore_operator.reconcile.waits import Waits
 from stackstore_operator.telemetry.health import Limits
 
@@ -20,6 +21,7 @@ WAITS = Waits(
     pace=Pace(whole=60, silence=5),
     census=5,
     grace=2,
+    rollout=Rhythm(quiet=0.8, at_most=4, unverified=1, stalled=4, recheck=0.5),
     limits=Limits(stall=3, outage=3),
 )
 STANDSTILL_SECONDS = 5

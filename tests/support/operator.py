@@ -34,6 +34,7 @@ _PLACES = {
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "StatefulSet": "apis/apps/v1/namespaces/{}/statefulsets",
     "DaemonSet": "apis/apps/v1/namespaces/{}/daemonsets",
+    "Pod": "api/v1/namespaces/{}/pods",
     "HorizontalPodAutoscaler": "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "OGXServer": "apis/ogx.io/v1beta1/namespaces/{}/ogxservers",
     "LlamaStackDistribution": "apis/llamastack.io/v1alpha1/namespaces/{}/llamastackdistributions",

@@ -309,8 +309,9 @@ class Rollout(Part):
     strategy: Annotated[
         Literal["HotReload", "Restart", "None"],
         Field(
-            description="HotReload: the runtime follows the Secret. Restart: pods are rolled. None: "
-            "nothing is done."
+            description="HotReload: pods follow the Secret by themselves, nothing is restarted. Restart: "
+            "the pods of `consumers` are replaced, one consumer after the other. None: it is only said "
+            "whose pods are behind."
         ),
     ] = "HotReload"
 

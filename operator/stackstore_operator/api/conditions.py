@@ -160,6 +160,41 @@ class Reason(enum.StrEnum):
         "An object of the output's name exists and is not Stackstore's; it is left alone.",
     )
     APPLY_FAILED = "ApplyFailed", "The API server refused or failed a write; it is tried again."
+    ROLLED_OUT = (
+        "RolledOut",
+        "The pods of all consumers have started with the run config and the logins in force.",
+    )
+    ROLLING_OUT = (
+        "RollingOut",
+        "Pods are being replaced, one consumer after the other; the message says how far it is.",
+    )
+    ROLLOUT_WAITING = (
+        "RolloutWaiting",
+        "A restart waits until nothing has changed for 5 seconds, for 30 at most.",
+    )
+    ROLLOUT_HELD = (
+        "RolloutHeld",
+        "A restart waits until the new login is verified: pods that start with one that is refused "
+        "would not come up, and those that run still have the last.",
+    )
+    ROLLOUT_STALLED = (
+        "RolloutStalled",
+        "A restarted consumer doesn't become available; the next ones wait. It goes on by itself when "
+        "that one is well again.",
+    )
+    ROLLOUT_PARTIAL = (
+        "RolloutPartial",
+        "A consumer's own settings keep pods back: it is paused, its update strategy is OnDelete, or "
+        "has a partition.",
+    )
+    RESTART_NEEDED = (
+        "RestartNeeded",
+        "With `rollout.strategy: None`: pods have started before the run config or the logins changed.",
+    )
+    NO_CONSUMERS = (
+        "NoConsumers",
+        "`rollout.strategy` is Restart, and no binding of the stack names what to restart.",
+    )
     FIELD_CONTESTED = (
         "FieldContested",
         "Somebody else keeps changing what Stackstore renders. It was put back 3 times within 5 minutes "

@@ -37,8 +37,6 @@ def _of_binding(binding: StoreBinding) -> Iterator[str]:
                 f"`spec.consumers[{consumer.kind}/{consumer.name}]` of {consumer.api_version}, where "
                 f"only {known} are known"
             )
-    if spec.rollout is not None and spec.rollout.strategy == "Restart":
-        yield "`spec.rollout.strategy: Restart`"
     for store in spec.stores:
         # The API server refuses these two; an older schema let them in.
         if store.retention_seconds is not None and store.name not in RETAINED:

@@ -40,6 +40,7 @@ RESOURCES = {
     "StoreBinding": "apis/stackstore.dev/v1alpha1/namespaces/{namespace}/storebindings",
     "Secret": "api/v1/namespaces/{namespace}/secrets",
     "ConfigMap": "api/v1/namespaces/{namespace}/configmaps",
+    "Pod": "api/v1/namespaces/{namespace}/pods",
     "Event": "api/v1/namespaces/{namespace}/events",
     "Lease": "apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
     "Deployment": "apis/apps/v1/namespaces/{namespace}/deployments",
@@ -144,9 +145,11 @@ class Client:
                 return None
             raise
 
-    async def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
-        """All objects of a kind, whole; of all namespaces, or of one."""
-        return await self._list(kind, namespace, "application/json")
+    async def list(
+        self, kind: str, namespace: str | None = None, selector: str = ""
+    ) -> Sequence[Object]:
+        """All objects of a kind, whole; of all namespaces, or of one, and with these labels."""
+        return await self._list(kind, namespace, "application/json", selector)
 
     async def peek(self, kind: str, namespace: str | None) -> None:
         """Ask for one object of a kind, whichever: whether they may be listed.
@@ -169,8 +172,15 @@ class Client:
                 return None
             raise
 
-    async def apply(self, obj: Mapping[str, Any], *, subresource: str = "") -> Object:
+    async def apply(
+        self, obj: Mapping[str, Any], *, subresource: str = "", manager: str = FIELD_MANAGER
+    ) -> Object:
         """Server-side apply: what is said here is so; what others said elsewhere stays.
+
+        Args:
+            obj: what is said.
+            subresource: of which part of the object; empty: of all but its status.
+            manager: in whose name; what one name said it takes away when it says it no more.
 
         Raises:
             ApiError: among others 409 when `metadata.uid` names an object that is gone.
@@ -183,7 +193,7 @@ class Client:
             "PATCH",
             path,
             body=obj,
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
             content_type="application/apply-patch+yaml",
         )
 
@@ -272,16 +282,24 @@ class Client:
 
     # -- inside
 
-    async def _list(self, kind: str, namespace: str | None, accept: str) -> Sequence[Object]:
+    async def _list(
+        self, kind: str, namespace: str | None, accept: str, selector: str = ""
+    ) -> Sequence[Object]:
         found: _Objects = []
-        await self._pages(kind, namespace, accept, found.append)
+        await self._pages(kind, namespace, accept, found.append, selector)
         return found
 
     async def _pages(
-        self, kind: str, namespace: str | None, accept: str, each: Callable[[Object], None]
+        self,
+        kind: str,
+        namespace: str | None,
+        accept: str,
+        each: Callable[[Object], None],
+        selector: str = "",
     ) -> str:
         # Small pages, of which little is kept: everybody's annotations together would fill the memory.
-        query = {"limit": _PAGE}
+        asked = {"limit": _PAGE} | ({"labelSelector": selector} if selector else {})
+        query = asked
         while True:
             answer = await self._request("GET", _all(kind, namespace), query=query, accept=accept)
             # An empty list of some kinds has `items: null`.
@@ -290,7 +308,7 @@ class Client:
             page = answer["metadata"].get("continue")
             if not page:
                 return str(answer["metadata"]["resourceVersion"])
-            query = {"limit": _PAGE, "continue": page}
+            query = asked | {"continue": page}
 
     async def _request(
         self,

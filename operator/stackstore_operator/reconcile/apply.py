@@ -22,6 +22,7 @@ from stackstore_operator.reconcile.outputs import (
     secret_name,
 )
 from stackstore_operator.reconcile.plan import Plan
+from stackstore_operator.reconcile.rollout.target import ANNOTATION
 from stackstore_operator.render.model import CONFIG_KEY
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ async def apply_outputs(
     text = plan.config if plan.config is not None else _held(inputs)
     if text is not None:
         config = _desired("ConfigMap", config_map_name(inputs.stack), inputs, {CONFIG_KEY: text})
+        config["metadata"]["annotations"] = _touched(inputs, plan)
     if plan.secret is not None:
         data = {key: base64.b64encode(value).decode() for key, value in plan.secret.items()}
         secret = _desired("Secret", secret_name(inputs.stack), inputs, data)
@@ -136,6 +138,15 @@ def _wish(wanted: Object, plan: Plan) -> str:
     return fingerprint({**wanted, "data": {}} if held else wanted)
 
 
+def _touched(inputs: StackInputs, plan: Plan) -> dict[str, str]:
+    """The annotation for which readers of the ConfigMap restart; it stays when nothing is to be said."""
+    wanted = plan.rolling.decision.touch if plan.rolling is not None else None
+    if wanted is None and inputs.config_map is not None:
+        annotations = inputs.config_map["metadata"].get("annotations") or {}
+        wanted = annotations.get(ANNOTATION)
+    return {} if wanted is None else {ANNOTATION: wanted}
+
+
 def _held(inputs: StackInputs) -> str | None:
     """The run config that stays: its owners come and go all the same."""
     obj = inputs.config_map
@@ -190,8 +201,10 @@ def _differs(desired: Object, live: Mapping[str, Any] | None) -> bool:
     }
     data = live.get("data") or {}
     wanted = desired["metadata"]
+    annotations = metadata.get("annotations") or {}
     return (
-        any(labels.get(key) != value for key, value in wanted["labels"].items())
+        any(annotations.get(key) != text for key, text in wanted.get("annotations", {}).items())
+        or any(labels.get(key) != value for key, value in wanted["labels"].items())
         or {owner["uid"] for owner in wanted["ownerReferences"]} != owners
         or any(data.get(key) != value for key, value in desired["data"].items())
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from stackstore_operator.api.binding import BackendRef, Defaults, StoreBinding
+from stackstore_operator.api.binding import BackendRef, Consumer, Defaults, StoreBinding
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.api.support import unsupported
 from stackstore_operator.reconcile.conditions import Said
@@ -47,6 +47,8 @@ class Composition:
     defaults: Defaults | None = None
     base_config: tuple[Key, str] | None = None
     release: Release = NEWEST
+    rollout: str = "HotReload"
+    consumers: list[Consumer] = field(default_factory=list)
 
 
 def run_config_name(reference: BackendRef) -> str:
@@ -209,5 +211,9 @@ def _take(result: Composition, namespace: str, binding: StoreBinding) -> None:
     if spec.base_config_ref is not None and result.base_config is None:
         reference = spec.base_config_ref
         result.base_config = ((namespace, reference.name), reference.key)
+    if spec.rollout is not None:
+        result.rollout = spec.rollout.strategy
+    known = {(consumer.kind, consumer.name) for consumer in result.consumers}
+    result.consumers += [c for c in spec.consumers if (c.kind, c.name) not in known]
     if spec.server_release is not None:
         result.release = RELEASES[spec.server_release]

@@ -15,6 +15,8 @@ WARNINGS = (("FileExclusive", "False"), ("WithinBudget", "False"))
 """Conditions of a binding that are told by an event although they don't lower Ready."""
 _STOPPING = (("WithinBudget", Reason.BUDGET_EXCEEDED), ("WithinBudget", Reason.WAITING))
 """Except when they say that nothing is rendered for their sake."""
+_UNDER_WAY = (("RolledOut", "Unknown"), ("RolledOut", "True"))
+"""What counts for Ready only when it is False: pods are replaced one after the other."""
 _REASONS = {str(reason): reason for reason in Reason}
 
 
@@ -86,5 +88,8 @@ def summary(parts: Iterable[Said]) -> Said:
 def lowering(said: Iterable[Said]) -> list[Said]:
     """Those of a binding's conditions that Ready is made of."""
     return [
-        one for one in said if one.type not in INFORMATIVE or (one.type, one.reason) in _STOPPING
+        one
+        for one in said
+        if (one.type not in INFORMATIVE or (one.type, one.reason) in _STOPPING)
+        and (one.type, one.status) not in _UNDER_WAY
     ]

@@ -14,7 +14,11 @@ _REASONS = {str(reason): reason for reason in Reason}
 
 
 def after_failure(
-    inputs: StackInputs, decided: Plan, message: str, reason: Reason = Reason.APPLY_FAILED
+    inputs: StackInputs,
+    decided: Plan,
+    message: str,
+    reason: Reason = Reason.APPLY_FAILED,
+    about: str = "Rendered",
 ) -> Plan:
     """The same plan, whose bindings say that a write failed instead of that all is written.
 
@@ -24,6 +28,7 @@ def after_failure(
         message: what the API server answered, or who else writes; it speaks of objects and fields,
             not of contents.
         reason: the reason to give.
+        about: the condition that is not as planned.
     """
     statuses = {}
     for binding in inputs.bindings:
@@ -34,8 +39,8 @@ def after_failure(
             if c.type != "Ready"
         ]
         said = [
-            Said("Rendered", "False", reason, message)
-            if (one.type, one.status) == ("Rendered", "True")
+            Said(about, "False", reason, message)
+            if one.type == about and (about != "Rendered" or one.status == "True")
             else one
             for one in said
         ]
@@ -49,7 +54,7 @@ def after_failure(
                     inputs.now,
                 ),
                 # The revision that is in force is the one that was written before.
-                "revision": binding.status.revision,
+                "revision": binding.status.revision if about == "Rendered" else planned.revision,
             }
         )
     return replace(decided, statuses=statuses, announcements=announcements(inputs, statuses))

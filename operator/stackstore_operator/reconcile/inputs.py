@@ -13,6 +13,7 @@ from stackstore_operator.kube.workloads import NONE as NO_WORKLOADS
 from stackstore_operator.kube.workloads import Workloads
 from stackstore_operator.probe.finding import Finding
 from stackstore_operator.reconcile.conditions import Said
+from stackstore_operator.reconcile.rollout.course import Observed
 from stackstore_operator.reconcile.tally import Use
 
 Key = tuple[str, str]
@@ -44,6 +45,7 @@ class StackInputs:
         findings: what visits to the backends' databases found last, with whatever login.
         uses: how the stack uses each backend.
         labels: of the stack's namespace; None: not known.
+        observed: what is known of its rollout beside the objects.
     """
 
     namespace: str
@@ -62,6 +64,7 @@ class StackInputs:
     findings: Mapping[Key, Finding] = field(default_factory=dict)
     uses: Mapping[Key, Use] = field(default_factory=dict)
     labels: Mapping[str, str] | None = None
+    observed: Observed = field(default_factory=Observed)
 
 
 @dataclass(frozen=True)

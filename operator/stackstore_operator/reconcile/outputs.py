@@ -16,7 +16,9 @@ WATCHED = {"ogx.io/watch": "true", "llamastack.io/watch": "true"}
 """On every ConfigMap of ours: without them the operator of OGXServer finds none, and that of
 LlamaStackDistribution looks at it every five minutes. Always, because to add them later would be a
 write, which restarts whoever reads it. Never on the Secret: that operator would read it whole."""
-OUR_MANAGERS = (FIELD_MANAGER, "stackstore-operator-rollout")
+ROLLOUT_MANAGER = "stackstore-operator-rollout"
+"""Who annotates pod templates: nothing else of a workload is ever ours."""
+OUR_MANAGERS = (FIELD_MANAGER, ROLLOUT_MANAGER)
 """The field managers that are us."""
 
 

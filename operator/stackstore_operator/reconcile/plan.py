@@ -28,6 +28,7 @@ from stackstore_operator.reconcile.inputs import Key, StackInputs
 from stackstore_operator.reconcile.outputs import config_map_name, is_ours, secret_name
 from stackstore_operator.reconcile.record import RECORD_KEY, Record
 from stackstore_operator.reconcile.resolution import Resolution, resolve
+from stackstore_operator.reconcile.rollout.stack import Rolling, roll
 from stackstore_operator.reconcile.tally import Use
 from stackstore_operator.reconcile.verification import is_visited
 from stackstore_operator.render import revision, runconfig, secret
@@ -53,6 +54,7 @@ class Plan:
         secret: the data of the Secret; None: leave it as it is.
         statuses: by the binding's name.
         again_at: epoch seconds at which something expires; None: nothing does.
+        rolling: whom to restart when it is written; None: pods follow by themselves.
         earlier: the backends of which the Secret holds earlier logins; True: for another address.
     """
 
@@ -62,6 +64,7 @@ class Plan:
     announcements: tuple[Announcement, ...]
     again_at: int | None
     earlier: Mapping[Key, bool] = field(default_factory=dict)
+    rolling: Rolling | None = None
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,30 @@ def plan(
     composition, resolution, before = prepared.composition, prepared.resolution, prepared.before
     outputs = _outputs(inputs, composition, resolution, before, rulings)
     snapshot = outputs.snapshot
-    data = None
     if snapshot is not None:
         snapshot = demand.fitted(snapshot, prepared.demand, rulings)
+    rolling = roll(
+        inputs,
+        composition,
+        before,
+        snapshot,
+        config=outputs.config,
+        origins=outputs.record.origins,
+    )
+    data = None
+    if snapshot is not None:
         named = outputs.record.origins.items()
         noted = replace(
             outputs.record,
             origins={name: k for name, k in named if name in snapshot.backends},
             grants=demand.grants(rulings, before, rendered=outputs.config is not None),
+            content=rolling.content if rolling is not None else None,
+            logins=rolling.logins if rolling is not None else None,
         )
         data = secret.of_snapshot(snapshot) | {
             RECORD_KEY: noted.to_bytes(inputs.key, inputs.namespace, inputs.stack)
         }
-    statuses = _statuses(inputs, composition, resolution, outputs, rulings)
+    statuses = _statuses(inputs, composition, resolution, outputs, rulings, rolling=rolling)
     return Plan(
         outputs.config,
         data,
@@ -130,6 +144,7 @@ def plan(
         announcements(inputs, statuses),
         continuity.next_expiry(snapshot),
         continuity.earlier(snapshot, outputs.record.origins),
+        rolling,
     )
 
 
@@ -273,6 +288,8 @@ def _statuses(
     resolution: Resolution,
     outputs: _Outputs,
     rulings: Mapping[ClaimKey, Ruling],
+    *,
+    rolling: Rolling | None,
 ) -> dict[str, StoreBindingStatus]:
     statuses = {}
     there = inputs.config_map
@@ -286,15 +303,16 @@ def _statuses(
         within = ruling.said(r for (of, _), r in rulings.items() if of == name)
         parts = [accepted, resolved, mine]
         judged = conditions.lowering([within] if within is not None else [])
+        restarts = [rolling.decision.said] if rolling and accepted.status == "True" else []
         said = [
-            conditions.summary([accepted, resolved, *judged, mine]),
+            conditions.summary([accepted, resolved, *judged, mine, *conditions.lowering(restarts)]),
             *parts,
             _adopted(inputs, outputs, binding),
         ]
         # These lower nothing: pods may come later than what they run on.
         told = consumers.said(binding, inputs.workloads)
         exclusive = files.said(binding, inputs, composition, resolution)
-        said += [one for one in (told, exclusive, within) if one is not None]
+        said += [one for one in (told, exclusive, within, *restarts) if one is not None]
         statuses[name] = StoreBindingStatus(
             observed_generation=generation,
             conditions=conditions.timed(said, binding.status.conditions, generation, inputs.now),

@@ -34,6 +34,8 @@ from stackstore_operator.reconcile.invalid import binding_status
 from stackstore_operator.reconcile.looks import Look
 from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 from stackstore_operator.reconcile.plan import Announcement, Plan, plan, prepare
+from stackstore_operator.reconcile.rollout.decision import CONDITION as ROLLED_OUT
+from stackstore_operator.reconcile.rollout.rollouts import Rollouts
 from stackstore_operator.reconcile.sources import Source
 from stackstore_operator.reconcile.uses import use_of, uses_of
 from stackstore_operator.reconcile.waits import Waits
@@ -73,7 +75,9 @@ class Reconciler:
         self._cache = cache
         self._key = key
         self._prober = prober
-        self._contests = Contests((waits or Waits()).contests)
+        waits = waits or Waits()
+        self._contests = Contests(waits.contests)
+        self._rollouts = Rollouts(client, self._contests, waits.rollout)
         self.wake: Callable[[Look, float], None] = lambda look, seconds: None
         self._ledger = Ledger(lambda kind, key, seconds: self.wake(Look(kind, *key), seconds))
 
@@ -88,12 +92,14 @@ class Reconciler:
         return await self._stack(look)
 
     async def _stack(self, look: Look) -> float | None:
+        stack = (look.namespace, look.name)
         unreadable = self._cache.unreadable_of(look.namespace, look.name)
         for found in unreadable:
             said = binding_status(*found, int(time.time()))
             await self._say_unreadable("StoreBinding", found, said)
         bindings = self._cache.bindings_of(look.namespace, look.name)
         if not bindings and not unreadable:
+            self._rollouts.forget(stack)
             self._contests.forget(
                 Place("Secret", look.namespace, secret_name(look.name)),
                 Place("ConfigMap", look.namespace, config_map_name(look.name)),
@@ -115,15 +121,22 @@ class Reconciler:
         except ApiError as error:
             await self._say(bindings, after_failure(inputs, decided, str(error)))
             raise
+        agains = [c.again_in for c in contested]
         if contested:
             words = "; ".join(f"{c.kind} '{c.name}': {c.words}" for c in contested)
             told = f"{words}. It is put back now and then; make the other leave it alone"
             decided = after_failure(inputs, decided, told, Reason.FIELD_CONTESTED)
+        else:
+            try:
+                agains += await self._rollouts.roll(stack, bindings, decided.rolling)
+            except ApiError as error:
+                failed = after_failure(inputs, decided, str(error), about=ROLLED_OUT)
+                await self._say(bindings, failed)
+                raise
         if files.turned(bindings, decided.statuses):
             self._wake_consuming(look)
-        agains = [c.again_in for c in contested]
         agains += await self._say(bindings, decided)
-        self._cache.note_earlier((look.namespace, look.name), dict(decided.earlier))
+        self._cache.note_earlier(stack, dict(decided.earlier))
         if decided.again_at is not None:
             agains.append(max(1.0, decided.again_at - inputs.now))
         return min(agains, default=None)
@@ -262,6 +275,7 @@ class Reconciler:
             ),
             workloads=run_by,
             neighbours=neighbours,
+            observed=await self._rollouts.observe((look.namespace, look.name), bindings, run_by),
             findings={
                 key: found for key in backends if (found := self._prober.finding(key)) is not None
             },

@@ -13,7 +13,7 @@ import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from stackstore_operator.reconcile.inputs import Key
 from stackstore_operator.reconcile.outputs import is_ours
@@ -25,6 +25,18 @@ Places = Mapping[str, list[str]]
 """`stores/<name>` or `providers/<api>/<id>/<field>` to the backend's name and the place in it."""
 
 
+class Content(NamedTuple):
+    """What pods that start now start with.
+
+    Attributes:
+        revision: names it.
+        since: epoch seconds since when it is that.
+    """
+
+    revision: str
+    since: int
+
+
 @dataclass(frozen=True)
 class Record:
     """What was rendered last.
@@ -33,11 +45,15 @@ class Record:
         origins: by name in the run config, the StorageBackend it came from.
         places: where each store and provider was put; None: nothing is known of a render.
         grants: connections that each binding was granted of a backend with a budget.
+        content: what is in force; None where nobody restarts pods for it.
+        logins: the same of the logins alone.
     """
 
     origins: Mapping[str, Key] = field(default_factory=dict)
     places: Places | None = None
     grants: Mapping[tuple[str, Key], int] = field(default_factory=dict)
+    content: Content | None = None
+    logins: Content | None = None
 
     def to_bytes(self, key: bytes, namespace: str, stack: str) -> bytes:
         """The note, signed for this stack alone; the same record gives the same bytes."""
@@ -50,6 +66,9 @@ class Record:
                 f"{binding} {'/'.join(backend)}": count
                 for (binding, backend), count in self.grants.items()
             }
+        for name, noted in (("content", self.content), ("logins", self.logins)):
+            if noted is not None:
+                content[name] = noted._asdict()
         signed = content | {"mac": _mac(key, namespace, stack, content)}
         return json.dumps(signed, sort_keys=True, indent=1).encode()
 
@@ -71,9 +90,20 @@ def read(secret: Mapping[str, Any] | None, key: bytes, namespace: str, stack: st
                 (text.split(" "), count) for text, count in found.get("grants", {}).items()
             )
         }
-        return Record(origins, found["places"], grants)
+        return Record(
+            origins,
+            found["places"],
+            grants,
+            _content(found, "content"),
+            _content(found, "logins"),
+        )
     except Exception:  # noqa: BLE001 - whatever somebody made of it, it is not what we wrote
         return Record()
+
+
+def _content(found: Mapping[str, Any], name: str) -> Content | None:
+    noted = found.get(name)
+    return None if noted is None else Content(str(noted["revision"]), int(noted["since"]))
 
 
 def _mac(key: bytes, namespace: str, stack: str, content: object) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stackstore_operator.kube.watch import Pace
 from stackstore_operator.reconcile.contest import Patience
+from stackstore_operator.reconcile.rollout.course import Rhythm
 from stackstore_operator.telemetry.health import Limits
 
 
@@ -19,6 +20,7 @@ class Waits:
         census: after how many seconds everything of our own kinds is listed anew.
         grace: how many seconds later than a list a watch may tell of a change.
         limits: what is no longer alive, or not ready.
+        rollout: how long to wait before and during restarts.
     """
 
     contests: Patience = field(default_factory=Patience)
@@ -26,3 +28,4 @@ class Waits:
     census: float = 60.0
     grace: float = 30.0
     limits: Limits = field(default_factory=Limits)
+    rollout: Rhythm = field(default_factory=Rhythm)

@@ -44,6 +44,11 @@ def of_stack(key: bytes, backends: Mapping[str, PostgresBackend | SqliteBackend]
     return _digest(key, parts)
 
 
+def of_content(key: bytes, environment: Mapping[str, str], config: str) -> str:
+    """One for all that a server reads when it starts: its environment and its run config."""
+    return _digest(key, [dict(environment), config])
+
+
 def stack_id(namespace: str, stack: str) -> str:
     """12 hex digits that name a stack in databases."""
     return hashlib.sha256(f"{namespace}/{stack}".encode()).hexdigest()[:12]

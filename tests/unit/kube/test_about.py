@@ -22,7 +22,7 @@ OURS = "apis/stackstore.dev/v1alpha1/namespaces/a/storebindings"
         ("GET", "/apis", False, ("list", "other")),
         ("GET", "/apis/stackstore.dev/v1alpha1", False, ("list", "other")),
         ("GET", "/version", False, ("list", "other")),
-        ("GET", "api/v1/namespaces/secrets/pods/secrets", False, ("get", "other")),
+        ("GET", "api/v1/namespaces/secrets/endpoints/secrets", False, ("get", "other")),
     ],
 )
 def test_verb_and_kind(method, path, watch, counted):

@@ -231,7 +231,6 @@ def test_every_reference_has_a_path_for_people() -> None:
             {"consumers": [{"apiVersion": "v1", "name": "x"}]},
             "only Deployment (apps/v1), StatefulSet",
         ),
-        ({"rollout": {"strategy": "Restart"}}, "`spec.rollout.strategy: Restart`"),
         (
             {"stores": [store("prompts", retentionSeconds=1)]},
             "`spec.stores[prompts].retentionSeconds`",

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stackstore_operator.api.conditions import Reason, Status
+from stackstore_operator.kube.workloads import WorkloadName
 from stackstore_operator.reconcile.conditions import Said
+from stackstore_operator.reconcile.record import Content
+from stackstore_operator.reconcile.rollout.course import Course, Rhythm
 from stackstore_operator.reconcile.rollout.target import ANNOTATION, Target
 
 CONDITION = "RolledOut"
@@ -16,57 +19,15 @@ _LADDER = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to wait; in seconds.
-
-    Attributes:
-        quiet: nothing must have changed for so long before anything is restarted.
-        at_most: unless it has been changing for so long.
-        unverified: how long to wait for a login that nobody can verify; refused ones wait for ever.
-        stalled: how long a consumer may make no progress, when its controller has no deadline.
-        recheck: how often to look at a rollout when nothing tells of it.
-    """
-
-    quiet: float = 5
-    at_most: float = 30
-    unverified: float = 120
-    stalled: float = 900
-    recheck: float = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What one look remembers for the next, in this process only; monotonic seconds.
-
-    Nothing is lost with it: a new process waits once more for quiet.
-
-    Attributes:
-        revision: what is to be rolled out.
-        changed: since when it is that.
-        behind: since when some consumer has been behind; None: none is.
-        mark: how far the consumer is that is waited for.
-        moved: since when it is that far.
-        held: how many looks in a row ended because a login isn't verified.
-    """
-
-    revision: str
-    changed: float
-    behind: float | None = None
-    mark: str = ""
-    moved: float = 0.0
-    held: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Situation:
     """What is to be decided about.
 
     Attributes:
         touches: restart by our own hands; False: say what needs it.
         targets: the consumers that are there, in the order they are to be restarted.
-        revision: names the run config and the logins that are in force now.
+        content: the run config and the logins that are in force now, and since when.
         logins: the same of the logins alone, for who restarts for the run config by itself.
-        since: epoch seconds since when they are.
+        done: it was said before that all pods have started with it. Pods come and go afterwards.
         touched: what the ConfigMap was last touched for; None: never.
         config_version: the ConfigMap's name and version, as the other operator notes it.
         config_changes: the ConfigMap is written anyway.
@@ -79,16 +40,16 @@ class Situation:
 
     touches: bool
     targets: Sequence[Target]
-    revision: str
-    logins: str
-    since: int
+    content: Content
+    logins: Content
     touched: str | None
     config_version: str
     config_changes: bool
     now: float
+    done: bool = False
     refused: Sequence[str] = ()
     unverified: Sequence[str] = ()
-    contested: frozenset[str] = frozenset()
+    contested: frozenset[WorkloadName] = frozenset()
     course: Course | None = None
 
 
@@ -101,12 +62,14 @@ class Restart:
         name: its name.
         uid: its uid: never another object that took the name.
         revision: what the annotation is to say.
+        words: what it is called in messages.
     """
 
     kind: str
     name: str
     uid: str
     revision: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +91,7 @@ class Decision:
     again_in: float | None = None
 
 
-def decide(s: Situation, pace: Pace) -> Decision:
+def decide(s: Situation, pace: Rhythm) -> Decision:
     """Decide."""
     return _Deciding(s, pace).decide()
 
@@ -136,14 +99,14 @@ def decide(s: Situation, pace: Pace) -> Decision:
 @dataclass
 class _Deciding:
     s: Situation
-    pace: Pace
+    pace: Rhythm
     course: Course = field(init=False)
 
     def __post_init__(self) -> None:
         known = self.s.course
-        if known is None or known.revision != self.s.revision:
+        if known is None or known.revision != self.s.content.revision:
             behind = None if known is None else known.behind
-            known = Course(self.s.revision, self.s.now, behind)
+            known = Course(self.s.content.revision, self.s.now, behind)
         self.course = known
 
     def decide(self) -> Decision:
@@ -154,7 +117,7 @@ class _Deciding:
             # The write restarts them all the same; said in it, it is not made twice.
             return self._decided(
                 "Unknown", Reason.ROLLING_OUT, "the run config changes",
-                touch=self.s.revision, again_in=0.5,
+                touch=self.s.content.revision, again_in=0.5,
             )  # fmt: skip
         busy = [
             t
@@ -163,7 +126,7 @@ class _Deciding:
             and self._told(t) is not None
             and not t.is_settled(self.s.config_version)
         ]
-        if busy:
+        if busy and (behind or not self.s.done):
             return self._wait_for(busy[0], behind)
         if not behind:
             return self._done()
@@ -171,18 +134,19 @@ class _Deciding:
 
     # -- who is behind
 
-    def _wanted(self, target: Target) -> str:
-        return self.s.revision if target.lever == "ConfigMap" or target.config else self.s.logins
+    def _wanted(self, target: Target) -> Content:
+        whole = target.lever == "ConfigMap" or target.config
+        return self.s.content if whole else self.s.logins
 
     def _told(self, target: Target) -> str | None:
         return self.s.touched if target.lever == "ConfigMap" else target.revision
 
     def _is_behind(self, target: Target) -> bool:
-        told = self._told(target)
+        told, wanted = self._told(target), self._wanted(target)
         if self.s.touches and told is not None:
-            return told != self._wanted(target)
+            return told != wanted.revision
         # Nobody has restarted it for us; its pods may have been started since all the same.
-        return target.started is not None and target.started + _MARGIN_SECONDS < self.s.since
+        return target.started is not None and target.started + _MARGIN_SECONDS < wanted.since
 
     # -- what is said and done
 
@@ -211,7 +175,7 @@ class _Deciding:
                 again_in=self.pace.recheck,
             )  # fmt: skip
         return self._decided(
-            "Unknown", Reason.ROLLING_OUT, f"{target.told()}{still}", again_in=self.pace.recheck
+            "Unknown", Reason.ROLLING_OUT, f"{target} restarts{still}", again_in=self.pace.recheck
         )
 
     def _done(self) -> Decision:
@@ -259,24 +223,26 @@ class _Deciding:
 
     def _go(self, behind: Sequence[Target]) -> Decision:
         first = behind[0]
-        if str(first) in self.s.contested:
+        restart = Restart(
+            first.kind, first.state.name, first.uid, self._wanted(first).revision, str(first)
+        )
+        if (first.state.kind, first.state.name) in self.s.contested:
             return self._decided(
                 "False", Reason.FIELD_CONTESTED,
                 f"somebody keeps changing the annotation `{ANNOTATION}` of {first}, which is put back "
                 "now and then; make the other leave it alone",
-                again_in=self.pace.recheck,
+                restart=restart, again_in=self.pace.recheck,
             )  # fmt: skip
         # Where changes go on and on, the next restart is as long away as this one was.
         self.course = replace(self.course, behind=self.s.now, held=0, mark="", moved=self.s.now)
         if first.lever == "ConfigMap":
             return self._decided(
                 "Unknown", Reason.ROLLING_OUT, f"{first} restarts",
-                touch=self.s.revision, again_in=0.5,
+                touch=self.s.content.revision, again_in=0.5,
             )  # fmt: skip
         return self._decided(
             "Unknown", Reason.ROLLING_OUT, f"{first} restarts",
-            restart=Restart(first.kind, first.state.name, first.uid, self._wanted(first)),
-            again_in=0.5,
+            restart=restart, again_in=0.5,
         )  # fmt: skip
 
     def _since_behind(self) -> float:

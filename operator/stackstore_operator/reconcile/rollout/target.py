@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stackstore_operator.kube.workloads import MADE_INTO_DEPLOYMENTS, Workload
@@ -121,27 +121,26 @@ def of(state: ConsumerState, read: Workload, config_map: str, started: int | Non
     if read.obj is None or read.obj["metadata"].get("deletionTimestamp"):
         return None
     custom = state.kind in MADE_INTO_DEPLOYMENTS
-    holder = read.deployment if custom else read.obj
-    reads = custom and _reads(state.kind, read.obj) == config_map
-    base = dict(
-        state=state,
-        lever="ConfigMap" if reads else "Template",
+    target = Target(
+        state,
+        lever="ConfigMap" if custom and _reads(state.kind, read.obj) == config_map else "Template",
         kind="Deployment" if custom else state.kind,
         # What it is made into restarts for a new run config by itself.
         config=not custom,
         started=started,
     )
-    if holder is None:
-        return Target(**base)
-    spec = _map(holder, "spec")
+    template = holder(state.kind, read)
+    if template is None:
+        return target
+    spec = _map(template, "spec")
     annotations = _map(_map(_map(spec, "template"), "metadata"), "annotations")
-    update = _map(_map(spec, "updateStrategy"), "rollingUpdate").get("partition")
-    conditions = _map(holder, "status").get("conditions")
-    return Target(
-        **base,
-        uid=str(holder["metadata"]["uid"]),
+    partition = _map(_map(spec, "updateStrategy"), "rollingUpdate").get("partition")
+    conditions = _map(template, "status").get("conditions")
+    return replace(
+        target,
+        uid=str(template["metadata"]["uid"]),
         revision=annotations.get(ANNOTATION),
-        partition=update if isinstance(update, int) else 0,
+        partition=partition if isinstance(partition, int) else 0,
         overdue=any(
             condition.get("type") == "Progressing"
             and condition.get("reason") == "ProgressDeadlineExceeded"
