@@ -1,8 +1,9 @@
-"""`python -m benchmarks [NAME…] [--json FILE] [--check]`."""
+"""`python -m benchmarks [NAME…] [--json FILE] [--quick] [--check]`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,16 @@ def main(
         Path | None, typer.Option(metavar="FILE", help="Write the rows there too.")
     ] = None,
     shown: Annotated[bool, typer.Option("--list", help="Show which there are, and end.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller run, where a benchmark has one.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 when a bar does not hold.")
     ] = False,
 ) -> None:
     """Measure ours beside the limit of this machine, in one run."""
+    if quick:
+        os.environ["STACKSTORE_BENCH_QUICK"] = "1"
     known = find()
     if shown:
         for name, benchmark in known.items():

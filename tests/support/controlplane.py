@@ -228,6 +228,12 @@ class ControlPlane:
         """End kube-apiserver; etcd keeps what there is."""
         self._end("kube-apiserver")
 
+    def kill_apiserver(self) -> None:
+        """kill -9, in the middle of whatever it does."""
+        process = self._processes.pop("kube-apiserver")
+        process.kill()
+        process.wait()
+
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is None:

@@ -220,12 +220,15 @@ class OperatorProcess:
         module: str = "stackstore_operator.main",
         namespaces: Sequence[str] = (),
         metrics_port: int = 0,
+        plain: bool = False,
     ) -> None:
         self.plane = plane
         self._module = module
         self.user = user or operator_user(plane)
         self._options = ["--lease-seconds", str(lease_seconds)]
         self.metrics_port = metrics_port
+        # As a container runs it; Python's checks cost time and memory.
+        self._checks = [] if plain else ["-W", "error", "-X", "dev"]
         if metrics_port:
             self._options += ["--metrics-port", str(metrics_port)]
         if namespaces:
@@ -245,7 +248,7 @@ class OperatorProcess:
         self._before = len(self.log())
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-X", "dev", "-m", self._module, "run",
+                [sys.executable, *self._checks, "-m", self._module, "run",
                  "--kubeconfig", self._kubeconfig, "--namespace", OWN_NAMESPACE, *self._options],
                 stdout=log, stderr=log, preexec_fn=die_with_parent,
                 # The client writes the CA to a temporary file, which a kill leaves behind.

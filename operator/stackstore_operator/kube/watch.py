@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,10 +35,13 @@ class Pace:
         whole: after how long the API server ends a watch, which is then taken up where it was.
         silence: how long nothing may come. Bookmarks come about every minute: a silence much longer is
             a dead connection.
+        relist: after how long, when a watch ends, everything is listed anew although its place is
+            known: what an API server has not told, nobody hears of otherwise.
     """
 
     whole: int = 300
     silence: float = 90.0
+    relist: float = 1800.0
 
 
 class Watch:
@@ -87,6 +91,7 @@ class Watch:
         self._final = final
         self._known: dict[Key, str] = {}
         self._since = ""
+        self._listed = 0.0
         self._failures = 0
         self._trouble = ""
 
@@ -130,7 +135,7 @@ class Watch:
 
     async def _once(self) -> None:
         """Until the API server ends the watch in the order of things."""
-        if not self._since:
+        if not self._since or time.monotonic() - self._listed > self._pace.relist:
             await self._list()
         self._health.begun(f"the watch of {self._kind}")
         async for what, item in self._client.watch_metadata(
@@ -158,6 +163,7 @@ class Watch:
             if self._known.get(_key(item)) != self._mark(item):
                 self._changed(self._kind, item, False)
         self._known = listed
+        self._listed = time.monotonic()
 
     def _take(self, what: str, item: Object) -> None:
         key = _key(item)

@@ -221,6 +221,10 @@ class Cache:
         """How many server processes a stack should have now; None: nobody says."""
         return self._expected.get(stack)
 
+    def expected_in_all(self) -> int:
+        """How many server processes all stacks together should have, as far as anybody says."""
+        return sum(count or 0 for count in list(self._expected.values()))
+
     def backends_reading(self, kind: str, key: Key) -> set[Key]:
         """The backends that read a Secret or ConfigMap."""
         return self._reading.get((kind, key), set())

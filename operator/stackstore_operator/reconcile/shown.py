@@ -88,6 +88,7 @@ class Shown(Collector):
                     for part in parts:
                         state = "proven" if part.revision == finding.revision else "earlier"
                         counts[what, state] += part.count
+        counts["processes", "expected"] = self._cache.expected_in_all()
         return counts
 
     @staticmethod
@@ -111,7 +112,7 @@ class Shown(Collector):
                 ("namespaces", "Namespaces that were asked for: open or waiting.", ["state"]),
                 (
                     "adoption_processes",
-                    "Server processes seen in databases: with the current login proven, or not yet.",
+                    "Server processes: expected, and seen in databases with the current login or not yet.",
                     ["state"],
                 ),
                 (

@@ -56,6 +56,8 @@ class _Listening(ThreadingHTTPServer):
     block_on_close = False
 
     def server_bind(self) -> None:
+        # A container that begins again finds connections of the one before at the port.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Without the look-up of the host's name, which may take long.
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
