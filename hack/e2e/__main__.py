@@ -15,17 +15,20 @@ import httpx
 
 from examples.demo.claims import Claims
 from examples.demo.story import Story
-from hack.e2e import leavings, parts
+from hack.e2e import kind, leavings, parts
 from hack.e2e.cluster import ClusterError
-from hack.e2e.environment import Environment
 from hack.e2e.images import ImageError
 from hack.e2e.keeping import keep
+from hack.e2e.kind import Kind
+from hack.e2e.local import Local
 from hack.e2e.node import NodeError
 from hack.e2e.scenes import Scenes
 from hack.tools import ToolsError
 
 CANNOT = 77
 """The exit code for "not here": neither held nor failed."""
+
+NO_KIND = "and there is no kind cluster to take instead, or several without E2E_KIND=NAME"
 
 TROUBLE = (
     ClusterError, ImageError, NodeError, ToolsError, RuntimeError, TimeoutError, OSError,
@@ -39,9 +42,11 @@ def _interrupt(*_: object) -> NoReturn:
 
 def main() -> int:
     """Tell the story, end everything, say what held."""
-    if missing := parts.missing():
+    missing = parts.missing()
+    cluster = kind.configured() if missing else None
+    if missing and cluster is None:
         sys.stderr.write("make e2e can't be tried here:\n")
-        sys.stderr.writelines(f"  {sentence}\n" for sentence in missing)
+        sys.stderr.writelines(f"  {sentence}\n" for sentence in (*missing, NO_KIND))
         return CANNOT
     if sys.argv[1:] == ["--check"]:
         return 0
@@ -55,7 +60,10 @@ def main() -> int:
         left = leavings.sweep(root)
         story.say(f"an earlier run was cut off: {root} is cleared{' but for ' if left else ''}"
                   + ", ".join(left))  # fmt: skip
-    environment = Environment()
+    if cluster is not None:
+        story.say(f"No node of this machine's own ({'; '.join(missing)}).")
+        story.say(f"The kind cluster {cluster!r} is used: it stays, without what is put into it.")
+    environment = Local() if cluster is None else Kind(cluster)
     scenes = Scenes(environment, story, claims)
     trouble, code = "", 1
     try:

@@ -30,11 +30,6 @@ class Pod:
     restarts: int
     ending: bool
 
-    @property
-    def url(self) -> str:
-        """Of the stack's server in it."""
-        return f"http://{self.address}:{PORT}"
-
 
 class Cluster:
     """Commands as the administrator.
@@ -86,9 +81,9 @@ class Cluster:
         found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output=json"))
         return found
 
-    def pods(self, selector: str, namespace: str) -> list[Pod]:
-        """Oldest first."""
-        found = self.get("pods", f"--selector={selector}", f"--namespace={namespace}")["items"]
+    def pods(self, selector: str, *where: str) -> list[Pod]:
+        """Oldest first, of the stack's namespace or of another that is said."""
+        found = self.get("pods", f"--selector={selector}", *where)["items"]
         found.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
         return [
             Pod(

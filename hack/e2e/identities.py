@@ -30,7 +30,7 @@ class Identities:
             `sa.key`, `sa.pub`, `tokens.csv`, `<user>.kubeconfig`.
     """
 
-    def __init__(self, directory: Path, api_port: int) -> None:
+    def __init__(self, directory: Path, api_port: int, namespace: str) -> None:
         self.directory = directory
         directory.mkdir(mode=0o700)
         authority = trustme.CA()
@@ -52,7 +52,7 @@ class Identities:
             )
         )
         for name, token in tokens.items():
-            self._kubeconfig(name, token, api_port)
+            self._kubeconfig(name, token, api_port, namespace)
 
     def path(self, name: str) -> str:
         """Of one of the files."""
@@ -73,11 +73,12 @@ class Identities:
             )
         )
 
-    def _kubeconfig(self, name: str, token: str, api_port: int) -> None:
+    def _kubeconfig(self, name: str, token: str, api_port: int, namespace: str) -> None:
         cluster = {
             "server": f"https://127.0.0.1:{api_port}",
             "certificate-authority": self.path("ca.crt"),
         }
+        context = {"cluster": "e2e", "user": name, "namespace": namespace}
         (self.directory / f"{name}.kubeconfig").write_text(
             json.dumps(
                 {
@@ -85,7 +86,7 @@ class Identities:
                     "kind": "Config",
                     "clusters": [{"name": "e2e", "cluster": cluster}],
                     "users": [{"name": name, "user": {"token": token}}],
-                    "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": name}}],
+                    "contexts": [{"name": "e2e", "context": context}],
                     "current-context": "e2e",
                 }
             )

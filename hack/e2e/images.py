@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hack.e2e import parts
@@ -47,10 +48,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An archive that `ctr images import` takes, and the name in it."""
+    """A name, and an archive of it that `ctr images import` takes, where there has to be one."""
 
     name: str
-    archive: Path
+    archive: Path | None
     built: bool
 
     @property
@@ -92,9 +93,7 @@ class Images:
             tag = _digest([self._base_tag, *_contents(ROOT / name for name in INPUTS)])
             made = {"base": self._archived("stackstore-e2e-base", self._base_tag, self._build_base)}
             for target, name in TARGETS.items():
-                made[target] = self._archived(
-                    name, tag, lambda full, target=target: self._build(target, full)
-                )
+                made[target] = self._archived(name, tag, partial(self._build, target))
         return made
 
     def _archived(self, name: str, tag: str, build: Callable[[str], None]) -> Image:
@@ -168,7 +167,7 @@ class Images:
 
 
 @contextmanager
-def _pip_mounts() -> Iterable[list[str]]:
+def _pip_mounts() -> Iterator[list[str]]:
     """This machine's pip configuration for the build: mounted, so that no image holds it."""
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
         options = pip_options(_pip_says())

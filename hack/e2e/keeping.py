@@ -31,9 +31,8 @@ def keep(environment: Environment, story: Story) -> None:
                 f"export PATH={quoted(path)}:$PATH",
                 "kubectl get pods,sbe,sbn --all-namespaces",
                 "kubectl logs --namespace=stackstore-system --selector=app.kubernetes.io/name=stackstore",
-                "curl $(kubectl get pods --selector=app=chat "
-                "--output=jsonpath='http://{.items[0].status.podIP}:8321/status')",
-                f"tail -f {quoted(str(root / 'logs' / 'kubelet.log'))}",
+                f"curl {environment.url(cluster.pods('app=chat')[0])}/status",
+                f"ls {quoted(str(root / 'logs'))}",
             )
         )
     )
@@ -42,7 +41,7 @@ def keep(environment: Environment, story: Story) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(LOOK_SECONDS)
-            for trouble in environment.node.dead():
+            for trouble in environment.dead():
                 if trouble not in told:
                     told.add(trouble)
                     story.say(trouble)

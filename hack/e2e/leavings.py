@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hack.e2e.cgroups import Cgroup
@@ -103,7 +104,7 @@ def _identity(pid: int) -> str | None:
     return f"{pid} {text.rpartition(')')[2].split()[19]}"
 
 
-def _until(holds, seconds: float) -> None:
+def _until(holds: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -43,6 +43,7 @@ class Node:
             API server's.
         inward: ports of pods that are reached at their addresses.
         pause: the image that holds a pod's namespaces; it has to be loaded.
+        namespace: the administrator's own, where nothing else is said.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Node:
         tools: Mapping[str, Path],
         outward: Sequence[int],
         inward: Sequence[int],
+        *,
         pause: str,
+        namespace: str,
     ) -> None:
         self.root = root
         self.api_port = free_port()
@@ -65,7 +68,7 @@ class Node:
         self.logs.mkdir(exist_ok=True)
         self._containerd = root / "containerd"
         self._socket = self._containerd / "containerd.sock"
-        self.identities = Identities(root / "identities", self.api_port)
+        self.identities = Identities(root / "identities", self.api_port, namespace)
 
     @property
     def kubeconfig(self) -> Path:
@@ -143,7 +146,7 @@ class Node:
         self.wait("containerd answers", lambda: bool(self._ctr("version")))
         self.wait("podnet answers", (plugins / cniplugin.SOCKET_NAME).exists)
 
-    def load(self, archive: Path) -> None:
+    def load(self, archive: Path | None) -> None:
         """Import an image, as `docker load` would."""
         self._ctr("images", "import", str(archive))
 
@@ -183,7 +186,9 @@ class Node:
         )
         self.wait(
             "the namespace has its service account",
-            lambda: bool(self._kubectl("get", "serviceaccount", "default", "-o", "name")),
+            lambda: bool(
+                self._kubectl("get", "serviceaccount", "default", "-n", "default", "-o", "name")
+            ),
         )
 
     # -- using

@@ -49,7 +49,7 @@ class Namespaces:
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._thread = ThreadPoolExecutor(1)
 
-    async def socket(self, namespace: int, listen: int | None = None) -> socket.socket:
+    async def made(self, namespace: int, listen: int | None = None) -> socket.socket:
         """A TCP socket in it; with `listen`, one that is bound to that port of 127.0.0.1."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._make, namespace, listen)
@@ -99,7 +99,7 @@ class Network:
         pod = self._pods[container] = Pod(os.open(namespace, os.O_RDONLY))
         own = address(container)
         for port in self._outward:
-            inside = await self._namespaces.socket(pod.namespace, port)
+            inside = await self._namespaces.made(pod.namespace, port)
             pod.servers.append(await asyncio.start_server(_out(port), sock=inside))
         for port in self._inward:
             pod.servers.append(await asyncio.start_server(self._in(pod, port), own, port))
@@ -115,7 +115,7 @@ class Network:
 
     def _in(self, pod: Pod, port: int) -> Accepted:
         async def open_inside() -> Streams:
-            made = await self._namespaces.socket(pod.namespace)
+            made = await self._namespaces.made(pod.namespace)
             try:
                 await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
             except BaseException:

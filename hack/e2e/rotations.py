@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +91,11 @@ class Rotations:
     """Rotates the login of the quickstart's Secret.
 
     Args:
-        selector, namespace: of the Deployment's pods; its name is `chat`, and it has one pod.
-        password: the one that is valid.
+        cluster: with the Deployment `chat`, which has one pod.
+        postgres: where the role is.
+        traffic: for the loads.
+        user: the role.
+        url: where a pod answers.
     """
 
     def __init__(
@@ -102,33 +105,31 @@ class Rotations:
         traffic: Traffic,
         *,
         user: str,
-        password: str,
-        namespace: str,
+        url: Callable[[Pod], str],
     ) -> None:
-        self.passwords = {password}
         self._cluster = cluster
         self._postgres = postgres
         self._traffic = traffic
         self._user = user
-        self._namespace = namespace
+        self._url = url
         self._began = 0.0
 
     async def secret_first(self) -> Rotation:
         """The Secret; a pod starts; once the pods have it, the role."""
-        new = self._new()
+        new = new_password()
         async with Sampler(self._postgres, self._user) as sampler:
             before, load = await self._begin()
             known, link = sampler.samples.revisions(), await self._link(before)
             self._began = time.monotonic()
             await self._change_secret(new)
             secret_at = self._now()
-            more = self._traffic.start(before.url, MORE_CLIENTS)
+            more = self._traffic.start(self._url(before), MORE_CLIENTS)
             await asyncio.sleep(AROUND_SECONDS)
             late_started_at = self._now()
             await self._scale(2)
             late = await self._late(before)
             late_ready_at = self._now()
-            late_load = self._traffic.start(late.url, CLIENTS)
+            late_load = self._traffic.start(self._url(late), CLIENTS)
             swapped_at = await self._swapped(before, link)
             await self._postgres.set_password(self._user, new)
             role_at = self._now()
@@ -141,7 +142,7 @@ class Rotations:
 
     async def role_first(self) -> Rotation:
         """The role; a pod starts with a login that is worth nothing; the Secret."""
-        new = self._new()
+        new = new_password()
         async with Sampler(self._postgres, self._user) as sampler:
             before, load = await self._begin()
             known, link = sampler.samples.revisions(), await self._link(before)
@@ -149,7 +150,7 @@ class Rotations:
             await self._postgres.set_password(self._user, new)
             role_at = self._now()
             # They want connections, and nobody can open one.
-            more = self._traffic.start(before.url, MORE_CLIENTS)
+            more = self._traffic.start(self._url(before), MORE_CLIENTS)
             await asyncio.sleep(AROUND_SECONDS)
             late_started_at = self._now()
             await self._scale(2)
@@ -159,7 +160,7 @@ class Rotations:
             swapped_at = await self._swapped(before, link)
             late = await self._late(before)
             late_ready_at = self._now()
-            late_load = self._traffic.start(late.url, CLIENTS)
+            late_load = self._traffic.start(self._url(late), CLIENTS)
             moved_at = await self._moved(sampler, known)
             return await self._end(
                 (before, late), (load, more, late_load), secret_at=secret_at, role_at=role_at,
@@ -169,35 +170,29 @@ class Rotations:
 
     # -- steps
 
-    def _new(self) -> str:
-        password = new_password()
-        self.passwords.add(password)
-        return password
-
     def _now(self) -> float:
         return time.monotonic() - self._began
 
     def _pods(self) -> list[Pod]:
-        return [pod for pod in self._cluster.pods("app=chat", self._namespace) if not pod.ending]
+        return [pod for pod in self._cluster.pods("app=chat") if not pod.ending]
 
-    async def _begin(self):
+    async def _begin(self) -> tuple[Pod, Child]:
         (before,) = await asyncio.to_thread(self._pods)
-        load = self._traffic.start(before.url, CLIENTS)
+        load = self._traffic.start(self._url(before), CLIENTS)
         await asyncio.sleep(AROUND_SECONDS)
         return before, load
 
     async def _change_secret(self, password: str) -> None:
         # By standard input: a command line is shown to everyone by `ps`.
         await asyncio.to_thread(
-            self._cluster.kubectl, "patch", "secret", "pg-app", f"--namespace={self._namespace}",
+            self._cluster.kubectl, "patch", "secret", "pg-app",
             "--type=merge", "--patch-file=/dev/stdin",
             stdin=json.dumps({"stringData": {"password": password}}),
         )  # fmt: skip
 
     async def _scale(self, replicas: int) -> None:
         await asyncio.to_thread(
-            self._cluster.kubectl, "scale", "deployment", "chat",
-            f"--namespace={self._namespace}", f"--replicas={replicas}",
+            self._cluster.kubectl, "scale", "deployment", "chat", f"--replicas={replicas}",
         )  # fmt: skip
 
     async def _late(self, before: Pod) -> Pod:
@@ -212,7 +207,7 @@ class Rotations:
 
     async def _link(self, pod: Pod) -> str:
         return await asyncio.to_thread(
-            self._cluster.kubectl, "exec", pod.name, f"--namespace={self._namespace}", "--",
+            self._cluster.kubectl, "exec", pod.name, "--",
             "readlink", "/etc/stack/storage/..data",
         )  # fmt: skip
 
