@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 _MAX_HOST = 255
 MAX_URI = 16_384
@@ -76,11 +76,11 @@ def from_uri(text: str) -> Address | None:
         number = parts.port
         host, database, username, password = (
             unquote(part or "", errors="strict")
-            for part in (_host_of(parts), parts.path[1:], parts.username, parts.password)
+            for part in (parts.hostname, parts.path[1:], parts.username, parts.password)
         )
     except ValueError:
         return None
-    stray = parts.fragment or "#" in text or "@" in parts.path or "@" in parts.query
+    stray = "#" in text or "@" in parts.path or "@" in parts.query
     if parts.scheme not in ("postgres", "postgresql") or stray or number == 0:
         return None
     if any("\x00" in part for part in (host, database, username, password)):
@@ -107,12 +107,6 @@ def canonical(host: str, namespace: str) -> str:
     full = qualified(host, namespace).lower().rstrip(".")
     service = _SERVICE.fullmatch(full)
     return full if service is None else service.group(1)
-
-
-def _host_of(parts: SplitResult) -> str:
-    """The host as it stands there: `hostname` is in lower case, which a directory must not be."""
-    place = parts.netloc.rpartition("@")[2]
-    return (parts.hostname or "") if place.startswith("[") else place.partition(":")[0]
 
 
 def _is_directory(text: str) -> bool:

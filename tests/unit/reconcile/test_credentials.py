@@ -266,6 +266,7 @@ def test_what_is_wrong_is_named_by_its_key(change: Any, keys: Any, reason: str, 
     [
         "postgresql://u:p#x@h/d",
         "postgresql://u:1#x@h/d",
+        "postgresql://u:p@h/d#",
         "postgresql://u:1/x@h/d",
         "postgresql://u:1?x@h/d",
         "postgresql://u:p%zz@h/d",
@@ -351,6 +352,11 @@ def test_everything_that_is_missing_is_named_at_once_with_what_there_is() -> Non
     many = str(problem({f"k{number:02}": "x" for number in range(30)}))
     assert "'k19' and 10 more" in many
     assert "k20" not in many
+
+
+def test_a_uri_may_leave_the_host_to_others() -> None:
+    rest = {key: value for key, value in FULL.items() if key != "database"}
+    assert login({**rest, "uri": "postgresql:///dx"}) == ("u", "p", "h.db", 1, "dx")
 
 
 def test_a_directory_in_a_uri_keeps_its_letters() -> None:
