@@ -91,13 +91,13 @@ class Installed:
         (found,) = yaml.safe_load(shown)["spec"]["template"]["spec"]["containers"]
         return dict(found)
 
-    def operator(self, directory: Path) -> OperatorProcess:
-        """The operator as that service account, with the arguments that its Deployment has."""
+    def operator(self, directory: Path, *more: str) -> OperatorProcess:
+        """The operator as that service account, with its Deployment's arguments and these."""
         run, *options = self.container["args"]
         assert run == "run"
         process = OperatorProcess(self.plane, directory, user=self.user)
         # The last of an option's values counts.
-        process._options = ["--namespace", self.namespace, *options]
+        process._options = ["--namespace", self.namespace, *options, *more]
         return process
 
     def probe(self, name: str) -> str:

@@ -161,7 +161,9 @@ def test_what_people_declared_outlives_every_release(
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *(f"crd/{one}" for one in CRDS))  # fmt: skip
     assert image(plane) == "registry.example/stackstore-operator:0.1.0"
 
-    operator = installed(plane, client).operator(tmp_path).start().wait_until_up()
+    # The port of the chart is one of this machine's here, and may be taken.
+    operator = installed(plane, client).operator(tmp_path, "--metrics-port=0")
+    operator.start().wait_until_up()
     api.secret("pg-app", username="app", password="p")
     api.apply(postgres_backend(), sqlite_backend())
     api.apply(binding(stores=[kv("metadata"), sql("inference")], defaults=DEFAULTS))
@@ -189,7 +191,7 @@ def test_what_people_declared_outlives_every_release(
     assert schema(plane) == ("0.3.0", True)
     assert declared(api) == before
     assert operator.process is not None
-    assert operator.process.poll() is None
+    assert operator.process.poll() is None, operator.log()
 
     assert operator.stop() == 0
     client.run("uninstall", "stackstore", *place)
@@ -198,7 +200,7 @@ def test_what_people_declared_outlives_every_release(
 
     client.run("install", "stackstore", chart(tmp_path, "0.4.0", note=False), *place)
     assert schema(plane) == ("0.4.0", False)
-    operator = installed(plane, client).operator(tmp_path)
+    operator = installed(plane, client).operator(tmp_path, "--metrics-port=0")
     earlier = len(outputs(operator))
     operator.start().wait_until_up()
     # It serves them, and has nothing to write but what changes now.
