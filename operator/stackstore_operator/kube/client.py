@@ -82,6 +82,7 @@ class Client:
         self.may_write: Callable[[], bool] = lambda: True
         self.answered: Callable[[bool], None] = lambda _: None
         self._api = api
+        self._session: aiohttp.ClientSession | None = None
         self._base = api.configuration.host.rstrip("/")
 
     @classmethod
@@ -107,8 +108,6 @@ class Client:
                 0, f"{kubeconfig} is no kubeconfig ({type(error).__name__}); try it with kubectl"
             ) from None
         configuration.retries = None
-        # Each watch holds a connection; how many requests there are at once is the queue's business.
-        configuration.connection_pool_maxsize = 0
         return cls(client.ApiClient(configuration))
 
     @property
@@ -132,6 +131,8 @@ class Client:
 
     async def close(self) -> None:
         """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
         await self._api.close()  # type: ignore[no-untyped-call]  # likewise
 
     # -- objects
@@ -396,10 +397,14 @@ class Client:
         data: str | None,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind of time-out
     ) -> aiohttp.ClientResponse:
-        rest = self._api.rest_client
-        if rest.pool_manager is None:
-            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001 - its documented hook
-        session: aiohttp.ClientSession = rest.pool_manager
+        session = self._session
+        if session is None:
+            # Not the official client's own, which looks for a ~/.netrc in a thread with each request.
+            session = self._session = aiohttp.ClientSession(
+                # Each watch holds a connection; how many requests there are is the queue's business.
+                connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl_context),
+                proxy=self.configuration.proxy or None,
+            )
         return await session.request(method, url, headers=headers, data=data, timeout=timeout)
 
 
