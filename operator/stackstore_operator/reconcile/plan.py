@@ -113,8 +113,7 @@ def plan(
     composition, resolution, before = prepared.composition, prepared.resolution, prepared.before
     outputs = _outputs(inputs, composition, resolution, before, rulings)
     snapshot = outputs.snapshot
-    if snapshot is not None:
-        snapshot = demand.fitted(snapshot, prepared.demand, rulings)
+    # Before pools are fitted into a budget: a workload that is scaled up must not be restarted for it.
     rolling = roll(
         inputs,
         composition,
@@ -125,6 +124,7 @@ def plan(
     )
     data = None
     if snapshot is not None:
+        snapshot = demand.fitted(snapshot, prepared.demand, rulings)
         named = outputs.record.origins.items()
         noted = replace(
             outputs.record,
