@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.operator.conftest import new_namespace
+from tests.operator.test_hand_over import peers
 from tests.support.controlplane import ControlPlane
 from tests.support.operator import (
     DEFAULTS,
@@ -30,6 +31,7 @@ from tests.support.operator import (
     until,
 )
 from tests.support.postgres import free_port
+from tests.support.workloads import Controllers, run_pod, workload
 
 AT_REST_SECONDS = 60
 
@@ -297,16 +299,43 @@ def test_a_broken_key_of_its_own_is_told(tmp_path):
         plane.stop()
 
 
-def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api, operator):
+def watched(plane: ControlPlane, operator: OperatorProcess, resource: str) -> bool:
+    """Whether the operator watches, as the audit log tells when the watch's answer begins or ends."""
+    return any(
+        event["verb"] == "watch" and event.get("objectRef", {}).get("resource") == resource
+        for event in plane.audit(username=operator.user)
+    )
+
+
+def test_every_rule_it_ships_with_is_used_and_no_request_is_forbidden(plane, api, tmp_path):
+    for crd in peers():
+        plane.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(crd))
+    operator = OperatorProcess(plane, tmp_path, module="tests.support.hasty")
     api.secret("pg-app", username="app", password="x")
-    api.apply(postgres_backend(), sqlite_backend())
+    api.apply(postgres_backend(verification={"mode": "None"}), sqlite_backend())
     with contextlib.closing(Api(plane, OWN_NAMESPACE)) as own:
         for lease in own.list("Lease"):
             own.delete("Lease", lease["metadata"]["name"])
     operator.start().wait_until_up()
-    stacks(api, 1)
-    api.ready("b000")
+    rolled = [(kind, kind.lower()) for kind in ("Deployment", "StatefulSet", "DaemonSet")]
+    for kind, name in rolled:
+        api.apply(workload(kind, name))
+        run_pod(api, name, 0)
+    consumers = [{"kind": kind, "name": name} for kind, name in rolled]
+    consumers += [
+        {"kind": "OGXServer", "apiVersion": "ogx.io/v1beta1", "name": "x"},
+        {"kind": "LlamaStackDistribution", "apiVersion": "llamastack.io/v1alpha1", "name": "x"},
+    ]
+    with Controllers(api, *rolled):
+        api.apply(
+            binding("chat", "chat", [sql("inference")], defaults=DEFAULTS, consumers=consumers,
+                    rollout={"strategy": "Restart"})
+        )  # fmt: skip
+        api.wait("StoreBinding", "chat", "RolledOut", "True", "RolledOut", seconds=60)
+    api.ready("chat")
     until(lambda: api.list("Event"))
+    until(lambda: watched(plane, operator, "ogxservers"), 30)
+    until(lambda: watched(plane, operator, "llamastackdistributions"), 30)
     # It gives its Lease back, by an update.
     assert operator.stop() == 0
     used = collections.Counter()
