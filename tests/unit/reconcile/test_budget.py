@@ -312,6 +312,31 @@ def test_a_younger_binding_that_does_not_fit_leaves_the_last_good_and_the_logins
     assert current.password.get_secret_value() == "second"
 
 
+def test_a_younger_binding_that_is_refused_makes_nobodys_pool_smaller():
+    start = running()
+    more = [{"name": "chat"}, {"kind": "StatefulSet", "name": "jobs"}]
+    young = binding("young", born=LATER, stores=[store("responses")], consumers=more)
+    jobs = {
+        ("StatefulSet", "jobs"): Workload({"metadata": {"name": "jobs"}, "spec": {"replicas": 9}})
+    }
+    both = Workloads({**deployment(2, 0).by_name, **jobs})
+    decided = judged(change(start, bindings=(*start.bindings, young), workloads=both))
+    assert conditions(decided, "young")["WithinBudget"] == ("False", "BudgetExceeded")
+    assert pool(decided) == (10, 20)
+    assert grants(decided) == {"chat chat/sql-default": 60}
+
+
+def test_the_grant_of_a_binding_that_left_goes_with_the_next_render():
+    young = binding("young", born=LATER, stores=[store("responses")], consumers=[{"name": "jobs"}])
+    start = stack(200, Workloads({**deployment(2, 0).by_name, **deployment(1, 0, "jobs").by_name}))
+    start = change(start, bindings=(*start.bindings, young))
+    both = judged(start)
+    assert grants(both) == {"chat chat/sql-default": 60, "young chat/sql-default": 30}
+    after = applied(start, both)
+    alone = judged(change(after, bindings=after.bindings[:1]))
+    assert grants(alone) == {"chat chat/sql-default": 60}
+
+
 def test_while_something_else_holds_the_render_back_the_grants_stay():
     start = running()
     held = judged(change(start, bindings=(*start.bindings, binding("young", born=LATER, stores=[

@@ -114,6 +114,29 @@ def test_a_warning_is_told_once():
     assert plan(applied(start, first)).announcements == ()
 
 
+def test_the_pods_of_all_consumers_count_together():
+    spec = {"stores": [store("inference")], "defaults": DEFAULTS,
+            "consumers": [{"name": "chat"}, {"name": "jobs"}]}  # fmt: skip
+    both = Workloads({("Deployment", name): workload() for name in ("chat", "jobs")})
+    decided = plan(inputs(binding(**spec), workloads=both))
+    assert "up to 2 pods open it (Deployment 'chat': 1, Deployment 'jobs': 1)" in message(
+        decided, "FileExclusive"
+    )
+
+
+def test_of_several_mounts_the_innermost_holds_the_file():
+    pod = {
+        "containers": [{"volumeMounts": [{"name": "root", "mountPath": "/"}, {"name": "data", "mountPath": "/data"}]}],
+        "volumes": [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("root", "data")],
+    }  # fmt: skip
+    decided = planned(
+        workload(template={"spec": pod}),
+        others={("Deployment", "other"): workload("data", {"mountPath": "/data"})},
+        neighbours=(OTHER,),
+    )
+    assert "on the PersistentVolumeClaim 'data'" in message(decided, "FileExclusive")
+
+
 OTHER = Neighbour("second", (Consumer(name="other"),))
 
 

@@ -70,6 +70,7 @@ def of_stack(
         Claim(
             (inputs.namespace, inputs.stack), binding, backend, "", held, held=held, known=False,
             terms="as before",
+            past=True,
         )
         for (binding, backend), held in before.record.grants.items()
         if (binding, backend) not in asked
@@ -236,7 +237,7 @@ def grants(
     """
     now = {key: ruling.grant for key, ruling in rulings.items() if ruling.grant}
     if rendered:
-        return now
+        return {key: grant for key, grant in now.items() if not rulings[key].claim.past}
     in_force = set(before.record.origins.values())
     known = before.record.grants
     return {**known, **{key: n for key, n in now.items() if key in known or (

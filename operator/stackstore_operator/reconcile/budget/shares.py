@@ -27,6 +27,7 @@ class Claim:
         known: False: a workload isn't there yet, so that `ask` is the least it may be.
         held: what was granted before.
         terms: how `ask` comes about, for messages.
+        past: nobody asks for it any more, but it is in force until something new is rendered.
     """
 
     stack: Key
@@ -37,6 +38,7 @@ class Claim:
     held: int = 0
     known: bool = True
     terms: str = ""
+    past: bool = False
 
     @property
     def order(self) -> tuple[str, str, str, Key]:
