@@ -12,7 +12,8 @@ import typer
 
 from stackstore_operator import logs
 from stackstore_operator.api import crd
-from stackstore_operator.kube.client import ApiError
+from stackstore_operator.kube.client import ApiError, Client
+from stackstore_operator.reconcile import guard
 from stackstore_operator.service import Settings, serve
 
 app = typer.Typer(
@@ -112,6 +113,52 @@ def _names(text: str | None) -> tuple[str, ...]:
             param_hint="--namespaces",
         )
     return names
+
+
+@app.command()
+def release(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            help="How to reach the API server. Without it: as the pod's service account.",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    namespaces: Annotated[
+        str | None,
+        typer.Option(
+            help="In these namespaces only, separated by commas. Without it: in all.", metavar="A,B"
+        ),
+    ] = None,
+) -> None:
+    """Let go of every StorageBackend before the operator, or its CRDs, are removed.
+
+    A backend in use bears the finalizer stackstore.dev/in-use, so that nobody deletes it under its
+    users. Without an operator nobody takes it off, and the backend, its namespace and its CRD could
+    not be deleted. Stop the operator first: one that runs puts it back on what is in use. Nothing else
+    is changed, and pods go on.
+
+    Example: kubectl -n stackstore-system scale deployment stackstore-operator --replicas 0, then
+    stackstore-operator release --kubeconfig ~/.kube/config
+    """
+    try:
+        held, found = asyncio.run(_release(kubeconfig, _names(namespaces)))
+    except ApiError as error:
+        typer.echo(f"stackstore-operator: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"released {held} of {found} StorageBackends")
+
+
+async def _release(kubeconfig: Path | None, namespaces: tuple[str, ...]) -> tuple[int, int]:
+    client = await Client.connect(kubeconfig)
+    try:
+        return await guard.release(client, namespaces)
+    finally:
+        await client.close()
+        # TLS connections say goodbye in the background.
+        await asyncio.sleep(0.1)
 
 
 @app.command()

@@ -20,7 +20,9 @@ from tests.support.operator import (
 
 @pytest.fixture(scope="module")
 def running(full_control_plane, tmp_path_factory):
-    full_control_plane.kubectl("create", "namespace", OWN_NAMESPACE)
+    full_control_plane.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}
+    )
     process = OperatorProcess(full_control_plane, tmp_path_factory.mktemp("operator"))
     yield process.start().wait_until_up()
     assert process.stop() == 0, process.log()
@@ -71,10 +73,13 @@ def test_a_namespace_ends(api, running):
     assert "Traceback" not in running.log()
 
 
-def test_a_namespace_ends_with_the_operator_down(full_control_plane, api, running):
+def test_a_namespace_ends_once_an_operator_that_was_down_is_back(full_control_plane, api, running):
     assert running.stop() == 0
     try:
         api.delete("Namespace", api.namespace)
-        until(lambda: not api.get("Namespace", api.namespace), 40)
+        # What uses its backends goes meanwhile.
+        until(lambda: not api.get("StoreBinding", "chat"), 40)
     finally:
         running.start().wait_until_up()
+    until(lambda: not api.get("StorageBackend", "sql-default"), 10)
+    until(lambda: not api.get("Namespace", api.namespace), 40)

@@ -84,6 +84,15 @@ class Reason(enum.StrEnum):
         "NamespacesNotReadable",
         "The operator may not read the labels of namespaces, so that it can't let any in by label.",
     )
+    BACKEND_TERMINATING = (
+        "BackendTerminating",
+        "The backend is being deleted, or its namespace is: it takes nobody new, and goes with its last "
+        "user, or with its namespace.",
+    )
+    BACKEND_GONE = (
+        "BackendGone",
+        "The backend was deleted while its login was in use: by force, or with its namespace.",
+    )
     BACKEND_NOT_READY = (
         "BackendNotReady",
         "The backend exists but cannot be used; see its own conditions.",
@@ -153,6 +162,14 @@ class Reason(enum.StrEnum):
     TABLE_COLLISION = (
         "TableCollision",
         "Two users of one database would share a table or a kv namespace.",
+    )
+    EXCLUSIVE = (
+        "Exclusive",
+        "No other stack uses a table or kv namespace of this one on the same database.",
+    )
+    TABLE_SHARED = (
+        "TableShared",
+        "Another stack uses a table or kv namespace of this one on the same database, which may be meant.",
     )
     RENDERED = "Rendered", "The run config and the Secret are as the bindings say."
     OUTPUT_NAME_TAKEN = (

@@ -69,6 +69,13 @@ CONDITION_TYPES: dict[str, ConditionType] = {
         "they can't be; the last good ones stay",
         "something before it has to be settled; the last good ones stay",
     ),
+    "Exclusive": ConditionType(
+        ("StoreBinding",),
+        "True",
+        "no other stack uses a table or kv namespace of this one on the same database",
+        "another one does, which may be meant; this doesn't lower Ready",
+        "other stacks are still being looked at, after a start of the operator",
+    ),
     "ConsumersResolved": ConditionType(
         ("StoreBinding",),
         "True",

@@ -69,3 +69,4 @@ class ObjectMeta(Part):
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
     labels: dict[str, str] = {}
+    finalizers: list[str] = []

@@ -82,6 +82,10 @@ class Changes:
         key = _key(obj)
         before = self._cache.bindings.get(key)
         if deleted:
+            if before is not None:
+                # With the last binding go the outputs, and what they held of other backends.
+                for backend in self._cache.in_force((key[0], before.spec.stack)):
+                    self._look(Look("backend", *backend))
             self._note_gone("StoreBinding", obj)
             self._cache.drop_binding(key)
         else:
@@ -130,6 +134,10 @@ class Changes:
                 self._look(Look("stack", *stack))
                 for binding in self._cache.bindings_of(*stack):
                     self._look_at_backends_of(binding)
+            for key in self._cache.keys()["StorageBackend"]:
+                # Whose namespace ends.
+                if key[0] == name:
+                    self._look_at_backend(key)
 
     def no_namespaces(self) -> None:
         """Namespaces can't be read (any more)."""
@@ -138,7 +146,8 @@ class Changes:
             self._look_at_selecting()
 
     def everything(self) -> None:
-        """Look at all that is known."""
+        """Look at all that is known; what was seen in Secrets in an earlier term is out of date."""
+        self._cache.forget_in_force()
         for backend in self._cache.keys()["StorageBackend"]:
             self._look(Look("backend", *backend))
         for stack in self._cache.stacks():

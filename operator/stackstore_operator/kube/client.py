@@ -198,6 +198,22 @@ class Client:
             content_type="application/apply-patch+yaml",
         )
 
+    async def patch(
+        self, kind: str, namespace: str, name: str, operations: Sequence[Mapping[str, Any]]
+    ) -> Object:
+        """JSON Patch (RFC 6902).
+
+        Raises:
+            ApiError: among others 422 when one of its tests does not hold.
+        """
+        return await self._request(
+            "PATCH",
+            _path(kind, namespace, name),
+            body=operations,
+            query={"fieldManager": FIELD_MANAGER},
+            content_type="application/json-patch+json",
+        )
+
     async def once(
         self,
         method: str,
@@ -316,7 +332,7 @@ class Client:
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
         query: Mapping[str, str] = _NOTHING,
         content_type: str = "application/json",
         accept: str = "application/json",
@@ -348,7 +364,7 @@ class Client:
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | Sequence[Any] | None,
         query: Mapping[str, str] = _NOTHING,
         content_type: str = "application/json",
         accept: str = "application/json",

@@ -146,6 +146,14 @@ def _caveat(postgres: Postgres | None) -> str:
 
 def _accepted(inputs: BackendInputs, accepted: Said) -> Said:
     """What speaks against the backend beside its own fields; its own namespace is served all the same."""
+    if inputs.holding is not None:
+        users = f"it serves who uses it, takes nobody new, and goes with the last: {inputs.holding}"
+        return Said(
+            "Accepted",
+            "False",
+            Reason.BACKEND_TERMINATING,
+            f"the backend is being deleted; {users if inputs.holding else 'nobody uses it'}",
+        )
     selects = inputs.backend.spec.allowed_namespaces.from_ == "Selector"
     if accepted.status != "True" or not selects or inputs.namespaces_readable:
         return accepted

@@ -91,17 +91,35 @@ class Cache:
 
     def put_unreadable_binding(self, key: Key, stack: str, found: Unreadable) -> None:
         """A binding can't be read: its stack's outputs stay as they are until it can."""
-        self.drop_binding(key)
+        before = self._stack_of(key)
+        self._unlink(key)
         self._unreadable_bindings[key] = (stack, found)
+        self._forget(before)
 
     def drop_binding(self, key: Key) -> None:
         """A binding is gone."""
-        old = self.bindings.get(key)
+        before = self._stack_of(key)
         self._unlink(key)
-        if old is not None and (key[0], old.spec.stack) not in self._stacks:
-            self._in_force.pop((key[0], old.spec.stack), None)
-            self._earlier.pop((key[0], old.spec.stack), None)
-            self._expected.pop((key[0], old.spec.stack), None)
+        self._forget(before)
+
+    def _stack_of(self, binding: Key) -> Key | None:
+        old = self.bindings.get(binding)
+        if old is not None:
+            return binding[0], old.spec.stack
+        unreadable = self._unreadable_bindings.get(binding)
+        return None if unreadable is None else (binding[0], unreadable[0])
+
+    def _forget(self, stack: Key | None) -> None:
+        """A stack that no binding names any more; its outputs go with the last one."""
+        if stack is not None and not self._is_known(stack):
+            self._in_force.pop(stack, None)
+            self._earlier.pop(stack, None)
+            self._expected.pop(stack, None)
+
+    def _is_known(self, stack: Key) -> bool:
+        return stack in self._stacks or any(
+            (key[0], of) == stack for key, (of, _) in self._unreadable_bindings.items()
+        )
 
     def _unlink(self, key: Key) -> None:
         self._unreadable_bindings.pop(key, None)
@@ -120,7 +138,12 @@ class Cache:
 
     def note_in_force(self, stack: Key, backends: set[Key]) -> None:
         """A stack's Secret holds the logins of these backends, whoever refers to them by now."""
-        self._in_force[stack] = backends
+        if self._is_known(stack):
+            self._in_force[stack] = backends
+
+    def forget_in_force(self) -> None:
+        """As after a start: nobody has looked into any Secret yet."""
+        self._in_force.clear()
 
     def note_earlier(self, stack: Key, backends: dict[Key, bool]) -> None:
         """A stack's Secret holds earlier logins of these backends; True: one for another address."""
@@ -166,6 +189,22 @@ class Cache:
         found = (self.bindings[key] for key in keys)
         return tuple(b for b in found if b.metadata.deletion_timestamp is None)
 
+    def all_bindings_of(self, namespace: str, stack: str) -> list[StoreBinding]:
+        """The bindings of a stack; also those being deleted, for its outputs are there as long."""
+        return [self.bindings[key] for key in sorted(self._stacks.get((namespace, stack), ()))]
+
+    def in_force(self, stack: Key) -> set[Key]:
+        """The backends whose logins a stack's Secret holds, as far as anybody looked."""
+        return self._in_force.get(stack, set())
+
+    def holding(self, backend: Key) -> list[Key]:
+        """The stacks whose Secrets hold a backend's login, as far as anybody looked."""
+        return sorted(stack for stack, held in self._in_force.items() if backend in held)
+
+    def unseen(self) -> bool:
+        """Whether there are stacks whose Secrets nobody has looked into since the start."""
+        return not self.stacks() <= self._in_force.keys()
+
     def unreadable_of(self, namespace: str, stack: str) -> list[Unreadable]:
         """The bindings of a stack that can't be read."""
         return [
@@ -207,7 +246,7 @@ class Cache:
     def stacks_of(self, backend: Key) -> set[Key]:
         """The stacks that refer to a backend, or hold its login."""
         referring = {(b.metadata.namespace, b.spec.stack) for b in self.users_of(backend)}
-        return referring | {stack for stack, held in self._in_force.items() if backend in held}
+        return referring.union(self.holding(backend))
 
     def holding_earlier(self, backend: Key) -> list[Key]:
         """The stacks whose Secrets hold an earlier login of a backend."""

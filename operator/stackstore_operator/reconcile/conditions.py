@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from stackstore_operator.api.conditions import Condition, Reason, Status
 
 _MAX_MESSAGE = 2_000
-INFORMATIVE = ("Adopted", "ConsumersResolved", "FileExclusive", "WithinBudget")
+INFORMATIVE = ("Adopted", "ConsumersResolved", "Exclusive", "FileExclusive", "WithinBudget")
 """Conditions of a binding that don't lower Ready."""
 WARNINGS = (("FileExclusive", "False"), ("WithinBudget", "False"))
 """Conditions of a binding that are told by an event although they don't lower Ready."""

@@ -46,6 +46,7 @@ class StackInputs:
         uses: how the stack uses each backend.
         labels: of the stack's namespace; None: not known.
         observed: what is known of its rollout beside the objects.
+        ending: the namespaces of its backends that are being deleted.
     """
 
     namespace: str
@@ -65,6 +66,7 @@ class StackInputs:
     uses: Mapping[Key, Use] = field(default_factory=dict)
     labels: Mapping[str, str] | None = None
     observed: Observed = field(default_factory=Observed)
+    ending: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class BackendInputs:
         refused: how many of other namespaces refer to it and may not.
         namespaces_readable: whether labels of namespaces can be known here.
         within: its condition WithinBudget; None: nothing binds its consumers.
+        holding: who holds up its deletion, in words; None: nobody wants it deleted.
     """
 
     backend: StorageBackend
@@ -90,3 +93,4 @@ class BackendInputs:
     refused: int = 0
     namespaces_readable: bool = True
     within: Said | None = None
+    holding: str | None = None

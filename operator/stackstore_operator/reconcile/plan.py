@@ -16,7 +16,15 @@ from dataclasses import dataclass, field, replace
 from stackstore.credentials.snapshot import PostgresBackend, Snapshot
 from stackstore_operator.api.binding import StoreBinding, StoreBindingStatus
 from stackstore_operator.api.conditions import Reason
-from stackstore_operator.reconcile import adoption, conditions, consumers, continuity, files, moves
+from stackstore_operator.reconcile import (
+    adoption,
+    conditions,
+    consumers,
+    continuity,
+    files,
+    moves,
+    sharing,
+)
 from stackstore_operator.reconcile.budget import demand, ruling
 from stackstore_operator.reconcile.budget.demand import Demand
 from stackstore_operator.reconcile.budget.ruling import Ruling
@@ -29,6 +37,7 @@ from stackstore_operator.reconcile.outputs import config_map_name, is_ours, secr
 from stackstore_operator.reconcile.record import RECORD_KEY, Record
 from stackstore_operator.reconcile.resolution import Resolution, resolve
 from stackstore_operator.reconcile.rollout.stack import Rolling, roll
+from stackstore_operator.reconcile.sharing import Claim
 from stackstore_operator.reconcile.tally import Use
 from stackstore_operator.reconcile.verification import is_visited
 from stackstore_operator.render import revision, runconfig, secret
@@ -55,6 +64,8 @@ class Plan:
         statuses: by the binding's name.
         again_at: epoch seconds at which something expires; None: nothing does.
         rolling: whom to restart when it is written; None: pods follow by themselves.
+        claims: the tables and kv namespaces of databases that it uses then, with their names in words.
+        uses: the backends whose logins are in the Secret then.
         earlier: the backends of which the Secret holds earlier logins; True: for another address.
     """
 
@@ -65,6 +76,8 @@ class Plan:
     again_at: int | None
     earlier: Mapping[Key, bool] = field(default_factory=dict)
     rolling: Rolling | None = None
+    uses: frozenset[Key] = frozenset()
+    claims: Mapping[Claim, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,8 +103,8 @@ class Prepared:
 def prepare(inputs: StackInputs) -> Prepared:
     """Read the inputs."""
     composition = compose(inputs.namespace, inputs.bindings)
-    resolution = resolve(inputs, composition)
     before = continuity.read(inputs)
+    resolution = resolve(inputs, composition, before.record.origins)
     wanted = demand.of_stack(inputs, composition, resolution, before)
     return Prepared(composition, resolution, before, wanted)
 
@@ -113,6 +126,7 @@ def plan(
     composition, resolution, before = prepared.composition, prepared.resolution, prepared.before
     outputs = _outputs(inputs, composition, resolution, before, rulings)
     snapshot = outputs.snapshot
+    uses = frozenset(before.record.origins.values())
     # Before pools are fitted into a budget: a workload that is scaled up must not be restarted for it.
     rolling = roll(
         inputs,
@@ -133,6 +147,7 @@ def plan(
             content=rolling.content if rolling is not None else None,
             logins=rolling.logins if rolling is not None else None,
         )
+        uses = frozenset(noted.origins.values())
         data = secret.of_snapshot(snapshot) | {
             RECORD_KEY: noted.to_bytes(inputs.key, inputs.namespace, inputs.stack)
         }
@@ -145,6 +160,8 @@ def plan(
         continuity.next_expiry(snapshot),
         continuity.earlier(snapshot, outputs.record.origins),
         rolling,
+        uses,
+        sharing.claims(snapshot, outputs.record.places),
     )
 
 

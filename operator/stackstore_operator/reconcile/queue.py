@@ -77,6 +77,8 @@ class Queue(Generic[T]):
         finally:
             for _, timer in self._timers.values():
                 timer.cancel()
+            # Who works on with this queue would otherwise wait for bells that never ring.
+            self._timers.clear()
 
     async def _worker(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from stackstore_operator.kube import workloads
 from stackstore_operator.kube.client import ApiError, Client
 from stackstore_operator.kube.events import post
 from stackstore_operator.probe.prober import Prober
-from stackstore_operator.reconcile import consumers, files, news, record
+from stackstore_operator.reconcile import conditions, consumers, files, news, record, sharing
 from stackstore_operator.reconcile.apply import apply_outputs
 from stackstore_operator.reconcile.backends import BackendState
 from stackstore_operator.reconcile.backends import look as look_at
@@ -28,6 +28,7 @@ from stackstore_operator.reconcile.conditions import Said, turned
 from stackstore_operator.reconcile.contest import Contests, Place, fingerprint
 from stackstore_operator.reconcile.failure import after_failure
 from stackstore_operator.reconcile.following import follow
+from stackstore_operator.reconcile.guard import Guard
 from stackstore_operator.reconcile.inputs import BackendInputs, Key, StackInputs
 from stackstore_operator.reconcile.invalid import backend_status as unreadable_backend_status
 from stackstore_operator.reconcile.invalid import binding_status
@@ -36,6 +37,7 @@ from stackstore_operator.reconcile.outputs import config_map_name, secret_name
 from stackstore_operator.reconcile.plan import Announcement, Plan, plan, prepare
 from stackstore_operator.reconcile.rollout.decision import CONDITION as ROLLED_OUT
 from stackstore_operator.reconcile.rollout.rollouts import Rollouts
+from stackstore_operator.reconcile.sharing import Claim, Sharing
 from stackstore_operator.reconcile.sources import Source
 from stackstore_operator.reconcile.uses import use_of, uses_of
 from stackstore_operator.reconcile.waits import Waits
@@ -45,6 +47,7 @@ logger = logging.getLogger(__name__)
 Status = StorageBackendStatus | StoreBindingStatus
 
 _POSTPONED_SECONDS = 2.0
+_SOON_SECONDS = 0.5
 
 
 class Reconciler:
@@ -78,12 +81,15 @@ class Reconciler:
         waits = waits or Waits()
         self._contests = Contests(waits.contests)
         self._rollouts = Rollouts(client, self._contests, waits.rollout)
+        self._guard = Guard(client, cache)
+        self._sharing = Sharing()
         self.wake: Callable[[Look, float], None] = lambda look, seconds: None
         self._ledger = Ledger(lambda kind, key, seconds: self.wake(Look(kind, *key), seconds))
 
     def begin(self) -> None:
         """Act from now on: what was granted is read anew, in the first look at each stack."""
         self._ledger.begin(self._cache.stacks())
+        self._sharing.begin(self._cache.stacks())
 
     async def look(self, look: Look) -> float | None:
         """Look once; returns in how many seconds to look again."""
@@ -93,7 +99,7 @@ class Reconciler:
 
     async def _stack(self, look: Look) -> float | None:
         stack = (look.namespace, look.name)
-        unreadable = self._cache.unreadable_of(look.namespace, look.name)
+        unreadable = self._cache.unreadable_of(*stack)
         for found in unreadable:
             said = binding_status(*found, int(time.time()))
             await self._say_unreadable("StoreBinding", found, said)
@@ -106,21 +112,32 @@ class Reconciler:
             )
             self._ledger.forget((look.namespace, look.name))
             self._wake_consuming(look)
+            self._share(stack, {})
+            # Outputs whose last binding is being deleted are there until it is gone.
+            if self._cache.all_bindings_of(look.namespace, look.name):
+                await self._read_in_force(look)
             return None
         inputs = await self._read(look, bindings, unreadable)
         prepared = prepare(inputs)
-        rulings = self._ledger.note(
-            (look.namespace, look.name), prepared.demand.claims, prepared.demand.places
-        )
+        rulings = self._ledger.note(stack, prepared.demand.claims, prepared.demand.places)
         if rulings is None:
             # It asks for more than it holds, and not everybody is known yet.
             return _POSTPONED_SECONDS
         decided = plan(inputs, prepared, rulings)
+        self._share(stack, decided.claims)
+        held = self._cache.in_force(stack)
+        self._cache.note_in_force(stack, held | decided.uses)
         try:
+            if not await self._guard.protect(decided.uses - held):
+                return _SOON_SECONDS
             contested = await apply_outputs(self._client, inputs, decided, self._contests)
         except ApiError as error:
             await self._say(bindings, after_failure(inputs, decided, str(error)))
             raise
+        if not contested:
+            self._cache.note_in_force(stack, set(decided.uses))
+            for key in held ^ decided.uses:
+                self.ask(Look("backend", *key))
         agains = [c.again_in for c in contested]
         if contested:
             words = "; ".join(f"{c.kind} '{c.name}': {c.words}" for c in contested)
@@ -147,15 +164,36 @@ class Reconciler:
             if binding.spec.stack != look.name and files.concerns(binding.status.conditions):
                 self.wake(Look("stack", look.namespace, binding.spec.stack), 0)
 
-    async def _say(self, bindings: Iterable[StoreBinding], decided: Plan) -> list[float]:
+    def _share(self, stack: Key, claims: Mapping[Claim, str]) -> None:
+        """Note what a stack uses; those who are told otherwise now look, too."""
+        complete = self._sharing.complete
+        others = self._sharing.put(stack, claims)
+        if not complete and self._sharing.complete:
+            others = {other for other in self._cache.stacks() - {stack} if self._turned(other)}
+        for other in others:
+            self.ask(Look("stack", *other))
+
+    def _turned(self, stack: Key) -> bool:
+        """Whether something else is to be said of a stack than stands in the cluster."""
+        said = self._sharing.said(stack)
+        before = (
+            conditions.known(binding.status.conditions, sharing.CONDITION)
+            for binding in self._cache.bindings_of(*stack)
+        )
+        return any(one is None or conditions.repeated(one) != said for one in before)
+
+    async def _say(self, bindings: tuple[StoreBinding, ...], decided: Plan) -> list[float]:
         """Write statuses and post events; only what differs.
 
         Returns:
             In how many seconds to look again at statuses that somebody else keeps changing.
         """
         by_name = {binding.metadata.name: binding for binding in bindings}
+        stack = next(((b.metadata.namespace, b.spec.stack) for b in bindings), ("", ""))
+        said = self._sharing.said(stack)
+        statuses = sharing.told(bindings, decided.statuses, said, int(time.time()))
         agains = []
-        for name, status in decided.statuses.items():
+        for name, status in statuses.items():
             about = by_name[name].metadata
             place = Place("StoreBinding", about.namespace, about.name)
             if self._may_say(place, status, by_name[name].status):
@@ -183,12 +221,21 @@ class Reconciler:
             self._prober.forget(key)
             said = unreadable_backend_status(*unreadable, int(time.time()))
             await self._say_unreadable("StorageBackend", unreadable, said)
-            return None
+            about = ObjectMeta.model_validate(unreadable.obj["metadata"])
+            return await self._guard.settle(key, about)
         backend = self._cache.backends.get(key)
         if backend is None:
             self._prober.forget(key)
             self._ledger.place(key, None)
             return None
+        # First of all: what nobody uses any more goes, whatever its Secret is like.
+        again_in = await self._guard.settle(key, backend.metadata)
+        backend = self._cache.backends.get(key)
+        if backend is None:
+            self._prober.forget(key)
+            self._ledger.place(key, None)
+            return None
+        holding = self._guard.users(key, backend.metadata)
         secrets, config_maps = await self._referents([backend])
         users = self._cache.users_of(key)
         may = sum(self._cache.allows(backend, user.metadata.namespace) for user in users)
@@ -202,6 +249,7 @@ class Reconciler:
             uses=uses_of(self._cache, backend),
             refused=len(users) - may,
             namespaces_readable=self._cache.namespaces.readable,
+            holding=None if holding is None else str(holding),
         )
         state = look_at(backend, secrets, config_maps, self._key)
         inputs = replace(inputs, within=self._within(inputs, state))
@@ -217,7 +265,10 @@ class Reconciler:
                 await post(self._client, "StorageBackend", backend.metadata, told)
         for other in news.of_status(self._cache, backend, status):
             self.ask(other)
-        return self._contests.again_in(place)
+        agains = [
+            seconds for seconds in (again_in, self._contests.again_in(place)) if seconds is not None
+        ]
+        return min(agains, default=None)
 
     def _within(self, inputs: BackendInputs, state: BackendState) -> Said | None:
         """Whether what is granted of a backend is within its budget."""
@@ -231,12 +282,9 @@ class Reconciler:
     async def _read(
         self, look: Look, bindings: tuple[StoreBinding, ...], unreadable: Iterable[Unreadable]
     ) -> StackInputs:
-        secret = await self._client.get("Secret", look.namespace, secret_name(look.name))
+        secret, in_force = await self._read_in_force(look)
         keys = {key for binding in bindings for key in self._cache.backends_of(binding)}
         # What is in force is followed, even where the bindings no longer name it.
-        noted = record.read(secret, self._key, look.namespace, look.name)
-        in_force = set(noted.origins.values())
-        self._cache.note_in_force((look.namespace, look.name), in_force)
         keys |= in_force
         backends = {key: self._cache.backends[key] for key in keys if key in self._cache.backends}
         # Nothing of a backend that doesn't allow this namespace is read, so that it takes no longer
@@ -285,6 +333,9 @@ class Reconciler:
                 if self._cache.allows(backend, look.namespace)
             },
             labels=self._cache.namespaces.labels(look.namespace),
+            ending=frozenset(
+                key[0] for key in backends if self._cache.namespaces.is_ending(key[0])
+            ),
         )
 
     def _expect(
@@ -295,6 +346,14 @@ class Reconciler:
             for key, backend in backends.items():
                 if self._cache.allows(backend, look.namespace):
                     self.ask(Look("backend", *key))
+
+    async def _read_in_force(self, look: Look) -> tuple[dict[str, Any] | None, set[Key]]:
+        """A stack's Secret, and the backends whose logins it holds."""
+        secret = await self._client.get("Secret", look.namespace, secret_name(look.name))
+        noted = record.read(secret, self._key, look.namespace, look.name)
+        in_force = set(noted.origins.values())
+        self._cache.note_in_force((look.namespace, look.name), in_force)
+        return secret, in_force
 
     async def _referents(
         self, backends: Iterable[StorageBackend]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
@@ -13,6 +14,8 @@ from stackstore_operator.reconcile.composition import Composition, Use
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import Key, StackInputs
 from stackstore_operator.reconcile.verification import verified
+
+_NOTHING: Mapping[str, Key] = {}
 
 Backend = PostgresBackend | SqliteBackend
 
@@ -49,14 +52,25 @@ class Resolution:
     unusable: list[Use] = field(default_factory=list)
 
 
-def resolve(inputs: StackInputs, composition: Composition) -> Resolution:
-    """Follow every reference of every accepted binding."""
+def resolve(
+    inputs: StackInputs, composition: Composition, in_force: Mapping[str, Key] = _NOTHING
+) -> Resolution:
+    """Follow every reference of every accepted binding.
+
+    Args:
+        inputs: what was read.
+        composition: what the bindings say.
+        in_force: the backends whose logins the Secret holds, by their names in the run config.
+    """
     result = Resolution()
+    leaving: dict[str, set[Key]] = {}
     problems: dict[str, dict[Said, list[str]]] = {}
     for use in composition.uses:
-        found = _follow(inputs, use)
+        found = _follow(inputs, use, in_force)
         if isinstance(found, Found):
             result.backends[use.name] = found
+            if inputs.backends[use.backend].metadata.deletion_timestamp is not None:
+                leaving.setdefault(use.binding, set()).add(use.backend)
             continue
         result.unusable.append(use)
         problems.setdefault(use.binding, {}).setdefault(found, []).append(use.path)
@@ -66,7 +80,8 @@ def resolve(inputs: StackInputs, composition: Composition) -> Resolution:
         result.said[name] = replace(next(iter(found_problems)), message="; ".join(texts))
     for name, accepted in composition.accepted.items():
         if accepted.status == "True":
-            result.said.setdefault(name, Said("BackendsResolved", "True", Reason.RESOLVED))
+            message = _farewell(inputs, leaving.get(name, set()))
+            result.said.setdefault(name, Said("BackendsResolved", "True", Reason.RESOLVED, message))
         else:
             result.said[name] = Said(
                 "BackendsResolved", "Unknown", Reason.WAITING, "the binding is not accepted"
@@ -89,9 +104,45 @@ def is_withdrawn(inputs: StackInputs, key: Key) -> bool:
     return backend is not None and refuses(backend, inputs.namespace, inputs.labels)
 
 
-def _follow(inputs: StackInputs, use: Use) -> Found | Said:
-    label = use.backend[1] if use.backend[0] == inputs.namespace else "/".join(use.backend)
+def _farewell(inputs: StackInputs, leaving: Iterable[Key]) -> str:
+    labels = ", ".join(f"'{_label(inputs, key)}'" for key in sorted(leaving))
+    return f"StorageBackend {labels} is being deleted, once nobody uses it" if labels else ""
+
+
+def _label(inputs: StackInputs, key: Key) -> str:
+    return key[1] if key[0] == inputs.namespace else "/".join(key)
+
+
+def _leaves(inputs: StackInputs, use: Use, in_force: Mapping[str, Key]) -> str:
+    """Why a backend that is there takes nobody any more; empty when it does."""
+    label = _label(inputs, use.backend)
+    if use.backend[0] in inputs.ending:
+        return (
+            f"the namespace of StorageBackend '{label}' is being deleted, and the backend with it; "
+            "what was rendered stays; move the stores"
+        )
+    deleted = inputs.backends[use.backend].metadata.deletion_timestamp
+    if deleted is None or use.backend in in_force.values():
+        return ""
+    # A stack that nothing was rendered for yet may have asked before the deletion.
+    asked = {b.metadata.name: b.metadata.creation_timestamp for b in inputs.bindings}
+    if not in_force and asked[use.binding] < deleted:
+        return ""
+    return f"StorageBackend '{label}' is being deleted and takes nobody new; name another"
+
+
+def _follow(inputs: StackInputs, use: Use, in_force: Mapping[str, Key]) -> Found | Said:
+    label = _label(inputs, use.backend)
     backend = inputs.backends.get(use.backend)
+    if backend is None and use.backend in in_force.values():
+        # No secret: it was in use here until it went.
+        return Said(
+            "BackendsResolved",
+            "False",
+            Reason.BACKEND_GONE,
+            f"StorageBackend '{label}' was deleted while it was in use here; what was rendered stays; "
+            "make it again, or move the stores",
+        )
     if backend is None or not allows(backend, inputs.namespace, inputs.labels):
         # One answer for both: whether it exists is not a stranger's business.
         problem = f"was not found, or does not allow namespace '{inputs.namespace}'"
@@ -103,6 +154,9 @@ def _follow(inputs: StackInputs, use: Use) -> Found | Said:
             Reason.NOT_FOUND_OR_NOT_ALLOWED,
             f"StorageBackend '{label}' {problem}",
         )
+    leaves = _leaves(inputs, use, in_force)
+    if leaves:
+        return Said("BackendsResolved", "False", Reason.BACKEND_TERMINATING, leaves)
     if not backend.spec.type.startswith(f"{use.family}_"):
         return Said(
             "BackendsResolved",

@@ -6,7 +6,7 @@ The server checks none of it. Some of its tables have fixed names, whatever the 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from stackstore.config.schema import RESERVED_TABLES
 from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
@@ -14,6 +14,9 @@ from stackstore_operator.api.conditions import Reason
 from stackstore_operator.render.model import PlacedStore, RenderError, ResolvedStack
 from stackstore_operator.render.references import Reference
 from stackstore_operator.render.releases import Family
+
+_IDENTIFIER_BYTES = 63
+"""Postgres cuts names there (NAMEDATALEN - 1), with a notice that nobody reads."""
 
 _Claim = tuple[str, str, str]
 """What kind of place, its name, and the word of those who share it on purpose."""
@@ -34,7 +37,7 @@ def check(
                     Reason.TABLE_COLLISION,
                     f"{label}: the table name '{name}' is kept for Stackstore's own; choose another",
                 )
-            key = (*place, kind, name.casefold() if kind == "table" else name)
+            key = (*place, kind, folded(kind, name, stack.backends[backend]))
             owner, other, theirs = taken.setdefault(key, (user, label, common))
             if owner != user and not (common and common == theirs):
                 raise RenderError(
@@ -42,6 +45,37 @@ def check(
                     f"{label} and {other} would share the {kind} '{name}' of one database; "
                     "give each its own, or another backend",
                 )
+    _check_prefixes(taken)
+
+
+def folded(kind: str, name: str, backend: PostgresBackend | SqliteBackend) -> str:
+    """What two names of one place have in common: SQLite knows no case, Postgres 63 bytes."""
+    if kind != "table":
+        return name
+    name = name.casefold()
+    if isinstance(backend, SqliteBackend):
+        return name
+    return name.encode()[:_IDENTIFIER_BYTES].decode(errors="ignore")
+
+
+def _check_prefixes(taken: Mapping[tuple[object, ...], tuple[int, str, str]]) -> None:
+    """The server joins namespace and key by a colon: `a` reads under `b:c` what `a:b` has under `c`."""
+    for (*place, kind, name), (_, label, _) in taken.items():
+        if kind != "kv namespace":
+            continue
+        for above in _prefixes(str(name)):
+            other = taken.get((*place, kind, above))
+            if other is not None:
+                raise RenderError(
+                    Reason.TABLE_COLLISION,
+                    f"{label} would share keys with {other[1]}: the server puts a ':' between kv "
+                    f"namespace and key, so that '{above}' also reads what '{name}' holds; give one a "
+                    "name that does not begin with the other's, or another backend",
+                )
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    return (name[:at] for at, letter in enumerate(name) if letter == ":" and at)
 
 
 def _users(
@@ -77,4 +111,5 @@ def database(backend: PostgresBackend | SqliteBackend) -> tuple[object, ...]:
         # POSIX lets a path begin with two slashes and mean something else; Linux does not.
         return ("sqlite", posixpath.normpath("/" + backend.path.lstrip("/")))
     login = backend.current
-    return ("postgres", login.host.lower().rstrip("."), login.port, login.database)
+    host = login.host.lower().rstrip(".").removesuffix(".cluster.local")
+    return ("postgres", host, login.port, login.database)

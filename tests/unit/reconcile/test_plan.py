@@ -242,11 +242,14 @@ def test_what_was_missing_heals_when_it_appears(what: str) -> None:
 
 def test_what_goes_missing_keeps_the_last_good() -> None:
     start = settled(inputs())
-    for lacking in (change(start, secrets={}), change(start, backends=())):
+    for lacking, ready in (
+        (change(start, secrets={}), ("Unknown", "BackendNotReady")),
+        (change(start, backends=()), ("False", "BackendGone")),
+    ):
         decided = plan(lacking)
         assert decided.config is None
         assert decided.secret == plan(start).secret
-        assert conditions(decided)["Ready"][0] == "Unknown"
+        assert conditions(decided)["Ready"] == ready
 
 
 def test_previous_logins_expire_although_the_secret_is_gone() -> None:

@@ -253,6 +253,49 @@ def test_two_users_of_one_place_are_refused(name):
     assert f"would share the {what} of one database; give each its own" in str(refused)
 
 
+SKILLS = base("skills", "inline::builtin")
+
+
+@pytest.mark.parametrize(
+    ("store_place", "own_place", "other"),
+    [("a", "a:b", "a"), ("a:b", "a", "a"), ("a", "a::b:c", "a"), ("a:b", "a:b:c", "a:b")],
+)
+@pytest.mark.parametrize("kv", ["kv_sqlite", "kv_postgres"])
+def test_a_kv_namespace_whose_keys_another_one_would_read_is_refused(
+    store_place, own_place, other, kv
+):
+    """The server joins namespace and key by a colon, and looks for what begins so."""
+    refused = refusal(
+        kv=backend(kv),
+        stores=(store("metadata", store_place),),
+        base_config=SKILLS,
+        providers=(bound("skills", "persistence", "kv", own_place),),
+    )
+    assert refused.reason == Reason.TABLE_COLLISION
+    assert "store 'metadata'" in str(refused)
+    assert "skills" in str(refused)
+    assert f"'{other}' also reads what" in str(refused)
+
+
+@pytest.mark.parametrize("own_place", ["ab", "a-b:c", "b:a", "A"])
+def test_kv_namespaces_that_only_look_alike_are_fine(own_place):
+    rendered(
+        stores=(store("metadata", "a"),),
+        base_config=SKILLS,
+        providers=(bound("skills", "persistence", "kv", own_place),),
+    )
+
+
+def test_names_that_postgres_cuts_to_one_are_one():
+    long = "t" * 63
+    config = base("responses", "inline::builtin",
+                  f"{{persistence: {{responses: {{backend: sql_default, table_name: {long}x}}}}}}")  # fmt: skip
+    changes = {"stores": (store("inference", long),), "base_config": config}
+    assert refusal(sql=postgres("sql_postgres"), **changes).reason == Reason.TABLE_COLLISION
+    # A file has no such bound.
+    rendered(**changes)
+
+
 @pytest.mark.parametrize("name", ["kv", "KV", "schema_versions", "owners"])
 def test_a_table_of_ours_is_refused(name):
     refused = refusal(stores=(store("inference", name),))
