@@ -65,8 +65,10 @@ def test_labels_that_cannot_be_read_let_nobody_in_and_take_nothing_away(
     owner.apply(binding("later", "later", defaults={
         "kv": {"name": "kv-default"}, "sql": {"name": "sql-default"}}))  # fmt: skip
     owner.ready("later")
-    assert [e["objectRef"]["namespace"] for e in list(process.writes())[before:]
-            if e["objectRef"]["namespace"] == stranger.namespace] == []  # fmt: skip
+    mine = [e["objectRef"] for e in list(process.writes())[before:]
+            if e["objectRef"]["namespace"] == stranger.namespace]  # fmt: skip
+    assert [ref for ref in mine if ref["resource"] in ("secrets", "configmaps")] == []
+    assert outputs(stranger) == granted
     assert process.stop() == 0
     # And one that lost the right holds on to what is in force, whatever else it does.
     process = OperatorProcess(control_plane, tmp_path, user=blind).start().wait_until_up()
