@@ -14,8 +14,8 @@ from hack.e2e.images import Image, Images
 from hack.e2e.node import Node, NodeError
 from tests.support.postgres import PostgresServer
 
-OPERATOR_PORTS = [8080, 8081, 9090]
-"""Where an operator's pod may be asked for its health and its numbers."""
+OPERATOR_PORTS = [8080]
+"""Where an operator is asked for its health and its numbers: the chart's `ports.telemetry`."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 
