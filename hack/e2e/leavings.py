@@ -24,28 +24,31 @@ SHARED = [Path("/run/containerd/s"), Path("/run/containerd"), Path("/var/lib/kub
 
 
 class Place:
-    """The directory of one run, and what was there before it."""
+    """The directory of one run.
+
+    In it are `owner`, whose run it is, and `absent`, the shared places that were not there before.
+    """
 
     def __init__(self) -> None:
-        self._before = [path for path in SHARED if path.exists()]
+        others = _roots()
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX))
         # Postgres may run as another user, who has to pass through.
         self.root.chmod(0o711)
         (self.root / "owner").write_text(_identity(os.getpid()) or "")
+        # What another run has made is there now, and goes with the last of them.
+        made = {path for other in others for path in _absent(other)}
+        absent = [str(path) for path in SHARED if path in made or not path.exists()]
+        (self.root / "absent").write_text("\n".join(absent))
 
     def clear(self) -> list[str]:
         """Take everything away; returns what did not go, in words."""
-        left = sweep(self.root)
-        for path in SHARED:
-            if path not in self._before:
-                shutil.rmtree(path, ignore_errors=True)
-        return left + [str(path) for path in SHARED if path.exists() and path not in self._before]
+        return sweep(self.root)
 
 
 def stale() -> list[Path]:
     """Directories of runs whose process is gone."""
     found = []
-    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for root in _roots():
         with contextlib.suppress(OSError):
             owner = (root / "owner").read_text()
             pid = owner.partition(" ")[0]
@@ -56,6 +59,7 @@ def stale() -> list[Path]:
 
 def sweep(root: Path) -> list[str]:
     """Take away what a run in this directory has left; returns what did not go, in words."""
+    absent = _absent(root)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in processes(root):
             with contextlib.suppress(ProcessLookupError):
@@ -68,11 +72,15 @@ def sweep(root: Path) -> list[str]:
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)  # noqa: S607
     if not mounts(root):
         shutil.rmtree(root, ignore_errors=True)
+    if _roots():
+        absent = []
+    for path in absent:
+        shutil.rmtree(path, ignore_errors=True)
     return [
         *(f"process {pid}" for pid in processes(root)),
         *(f"cgroup {path}" for path in cgroups),
         *(f"mount {mount}" for mount in mounts(root)),
-        *([str(root)] if root.exists() else []),
+        *(str(path) for path in (root, *absent) if path.exists()),
     ]
 
 
@@ -93,6 +101,23 @@ def mounts(root: Path) -> list[str]:
     """Mount points below the directory."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [point for line in lines if (point := line.split()[4]).startswith(f"{root}/")]
+
+
+def _roots() -> list[Path]:
+    """The directories of all runs."""
+    place = tempfile.gettempdir()
+    # A run's own temporary directory is its directory.
+    place = str(Path(place).parent) if Path(place).name.startswith(PREFIX) else place
+    return sorted(Path(place).glob(f"{PREFIX}*"))
+
+
+def _absent(root: Path) -> list[Path]:
+    """Which of the shared places this run has made, or found made by one beside it."""
+    try:
+        text = (root / "absent").read_text()
+    except OSError:
+        return []
+    return [path for path in SHARED if str(path) in text.splitlines()]
 
 
 def _identity(pid: int) -> str | None:

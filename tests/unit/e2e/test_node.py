@@ -100,6 +100,23 @@ def test_of_a_run_that_was_killed_processes_and_files_are_found_by_its_directory
     assert not place.root.exists()
 
 
+def test_what_runs_share_goes_with_the_last_of_them_and_only_if_they_made_it(tmp_path, monkeypatch):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(leavings, "SHARED", [ours, theirs])
+    first = leavings.Place()
+    ours.mkdir()
+    second = leavings.Place()
+    assert first.clear() == []
+    assert ours.exists()
+    # As in a run: everything temporary is in its own directory.
+    monkeypatch.setattr("tempfile.tempdir", str(second.root))
+    assert second.clear() == []
+    assert not ours.exists()
+    assert theirs.exists()
+
+
 def plugin(directory: Path, **variables: str) -> tuple[int, dict]:
     """The CNI plugin as containerd runs it, from a directory with podnet's socket."""
     script = directory / cniplugin.NAME
