@@ -76,7 +76,7 @@ class ControlPlane:
         (self.directory / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
         self._tokens["admin"] = (secrets.token_hex(16), "system:masters")
         # The token file is read at start only: a few users are made beforehand and given out.
-        for number in range(16):
+        for number in range(64):
             self._tokens[f"user-{number}"] = (secrets.token_hex(16), "")
         lines = [
             f'{token},{user},{user},"{group}"' for user, (token, group) in self._tokens.items()

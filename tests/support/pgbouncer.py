@@ -158,13 +158,18 @@ class PooledServer:
         return getattr(self.pgbouncer.server, name)
 
 
-def pooled(server: PostgresServer, pooler: str) -> Iterator[PooledServer]:
-    """For fixtures: a pgbouncer before a server, as the mode of a snapshot has it."""
+def need_pgbouncer() -> None:
+    """Leave the test out where there is none; `.ci/run` installs it."""
     if BINARY is None:
         pytest.skip(
             "there is no pgbouncer on this machine (Debian: apt-get install pgbouncer), so nothing is "
             "tried through one"
         )
+
+
+def pooled(server: PostgresServer, pooler: str) -> Iterator[PooledServer]:
+    """For fixtures: a pgbouncer before a server, as the mode of a snapshot has it."""
+    need_pgbouncer()
     pgbouncer = Pgbouncer.start(server, pooler.lower())
     yield PooledServer(pgbouncer, pooler)
     pgbouncer.stop()

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.pgbouncer import PooledServer, pooled
+from tests.support.pgbouncer import PooledServer, need_pgbouncer, pooled
 from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
 def bare_server() -> Iterator[PostgresServer]:
     """What stands behind; not async, for a server starts in no loop."""
+    need_pgbouncer()
     server = PostgresServer.start()
     yield server
     server.stop()
