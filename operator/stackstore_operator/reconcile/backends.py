@@ -24,6 +24,9 @@ from stackstore_operator.reconcile.inputs import BackendInputs, Key
 from stackstore_operator.reconcile.sources import Source
 from stackstore_operator.render import revision
 
+MAX_CA_LENGTH = 256 * 1024
+"""Most characters of a CA: about 150 certificates. It is taken apart in the operator's one loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
@@ -242,5 +245,11 @@ def _ca(
         raise CredentialsProblem(
             Reason.CA_NOT_FOUND,
             f"there is no {reference.kind} '{reference.name}' with a key '{reference.key}'",
+        )
+    if len(text) > MAX_CA_LENGTH:
+        raise CredentialsProblem(
+            Reason.CA_INVALID,
+            f"key '{reference.key}' of {reference.kind} '{reference.name}' has {len(text)} characters; "
+            f"allowed are {MAX_CA_LENGTH}: keep the certificates that signed this server's only",
         )
     return text

@@ -227,6 +227,11 @@ class Cache:
         """Whether bindings of a namespace may use a backend, as far as is known."""
         return allows(backend, namespace, self.namespaces.labels(namespace))
 
+    def usable(self, namespace: str, key: Key) -> StorageBackend | None:
+        """A backend, if it is there and lets a namespace use it."""
+        backend = self.backends.get(key)
+        return backend if backend is not None and self.allows(backend, namespace) else None
+
     def stacks_in(self, namespace: str) -> list[Key]:
         """The stacks of a namespace."""
         return [stack for stack in self.stacks() if stack[0] == namespace]

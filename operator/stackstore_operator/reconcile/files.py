@@ -7,7 +7,7 @@ volume damage the file, and two pods with a volume each have two different files
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stackstore.credentials.snapshot import SqliteBackend
@@ -97,7 +97,7 @@ def neighbours(
     stack: str,
     bindings: Iterable[StoreBinding],
     others: Iterable[StoreBinding],
-    backends: Mapping[Key, StorageBackend],
+    backend_of: Callable[[Key], StorageBackend | None],
 ) -> tuple[Neighbour, ...]:
     """Stacks whose files have a path that is also one of this stack's.
 
@@ -105,7 +105,7 @@ def neighbours(
         stack: this stack.
         bindings: its own.
         others: all of the namespace that name consumers.
-        backends: all that are known.
+        backend_of: a backend by its key, if this namespace may use it: what refuses it tells nothing.
     """
 
     def paths(binding: StoreBinding) -> set[str]:
@@ -115,8 +115,8 @@ def neighbours(
         if spec.defaults is not None:
             references += [r for r in (spec.defaults.kv, spec.defaults.sql) if r is not None]
         keys = [(r.namespace or binding.metadata.namespace, r.name) for r in references]
-        known = [backends[key].spec.sqlite for key in keys if key in backends]
-        return {sqlite.path for sqlite in known if sqlite is not None}
+        found = [backend.spec.sqlite for key in keys if (backend := backend_of(key)) is not None]
+        return {sqlite.path for sqlite in found if sqlite is not None}
 
     mine = {path for binding in bindings if binding.spec.consumers for path in paths(binding)}
     found: dict[str, list[StoreBinding]] = {}

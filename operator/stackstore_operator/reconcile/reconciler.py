@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stackstore_operator.api.backend import StorageBackend, StorageBackendStatus
@@ -298,7 +299,10 @@ class Reconciler:
                 await self._read_config_map((look.namespace, reference.name), config_maps)
         named = consumers.named(bindings)
         neighbours = files.neighbours(
-            look.name, bindings, self._cache.consuming(look.namespace), self._cache.backends
+            look.name,
+            bindings,
+            self._cache.consuming(look.namespace),
+            partial(self._cache.usable, look.namespace),
         )
         theirs = [consumer for neighbour in neighbours for consumer in neighbour.consumers]
         run_by = await workloads.read(

@@ -9,7 +9,7 @@ from stackstore.credentials.snapshot import PostgresBackend, SqliteBackend
 from stackstore_operator.api.backend import StorageBackend, allows, refuses
 from stackstore_operator.api.conditions import Reason
 from stackstore_operator.reconcile.adoption import is_adopted
-from stackstore_operator.reconcile.backends import look
+from stackstore_operator.reconcile.backends import BackendState, look
 from stackstore_operator.reconcile.composition import Composition, Use
 from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.inputs import Key, StackInputs
@@ -65,8 +65,9 @@ def resolve(
     result = Resolution()
     leaving: dict[str, set[Key]] = {}
     problems: dict[str, dict[Said, list[str]]] = {}
+    states: dict[Key, BackendState] = {}
     for use in composition.uses:
-        found = _follow(inputs, use, in_force)
+        found = _follow(inputs, use, in_force, states)
         if isinstance(found, Found):
             result.backends[use.name] = found
             if inputs.backends[use.backend].metadata.deletion_timestamp is not None:
@@ -131,7 +132,12 @@ def _leaves(inputs: StackInputs, use: Use, in_force: Mapping[str, Key]) -> str:
     return f"StorageBackend '{label}' is being deleted and takes nobody new; name another"
 
 
-def _follow(inputs: StackInputs, use: Use, in_force: Mapping[str, Key]) -> Found | Said:
+def _follow(
+    inputs: StackInputs,
+    use: Use,
+    in_force: Mapping[str, Key],
+    states: dict[Key, BackendState],
+) -> Found | Said:
     label = _label(inputs, use.backend)
     backend = inputs.backends.get(use.backend)
     if backend is None and use.backend in in_force.values():
@@ -165,7 +171,11 @@ def _follow(inputs: StackInputs, use: Use, in_force: Mapping[str, Key]) -> Found
             f"needs a {use.family} backend ({use.family}_postgres or {use.family}_sqlite), "
             f"and StorageBackend '{label}' is {backend.spec.type}",
         )
-    state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+    state = states.get(use.backend)
+    if state is None:
+        # Once for all references: to look at a large CA takes long, and a binding may have many.
+        state = look(backend, inputs.secrets, inputs.config_maps, inputs.key)
+        states[use.backend] = state
     if state.snapshot is None:
         part = state.accepted if state.accepted.status != "True" else state.credentials
         # The details of another namespace's Secret are for its owner.

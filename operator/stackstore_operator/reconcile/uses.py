@@ -40,7 +40,12 @@ def use_of(cache: Cache, backend: StorageBackend, stack: Key) -> Use:
     return Use(
         revision.stack_id(*stack),
         frozenset(names),
-        frozenset(cache.backends[k].status.revision for k in others if k in cache.backends),
+        frozenset(
+            other.status.revision
+            for other in map(cache.backends.get, others)
+            # What refuses this stack is none of its business, its revision included.
+            if other is not None and cache.allows(other, stack[0])
+        ),
         expected=cache.expected(stack),
         moved=cache.has_moved(stack, key),
         pooled=postgres is not None and postgres.pooler != "None",

@@ -140,3 +140,27 @@ async def test_a_process_that_goes_on_with_an_earlier_login_says_so(door):
     async with Process(wrong.model_copy(update={"previous": (earlier,)})):
         finding = await until(door, lambda f: f.sights and f.sights[STACK].processes)
         assert finding.sights[STACK].processes == (Processes("sql_default", "0000000a", 1),)
+
+
+def test_what_is_no_group_is_left_out():
+    """Whatever calls itself a Postgres may answer with other types than those asked for."""
+    good = ("9d2e41b0c7aa", "sql_default", "0000000a", 1)
+    assert survey._is_group(good)
+    assert not survey._is_group((*good[:3], "1"))
+    assert not survey._is_group((None, *good[1:]))
+
+
+async def test_long_texts_in_the_table_are_cut(door):
+    """It is its owner's, who may have put anything there."""
+    async with Process(door.backend(), "sql_default", STACK):
+        await until(door, lambda f: STACK in f.sights)
+        await door.run(
+            "ALTER TABLE stackstore.instances DROP CONSTRAINT instances_pkey, "
+            "ALTER stack_id TYPE text, ALTER backend TYPE text, ALTER revision TYPE text"
+        )
+        await door.run(
+            "UPDATE stackstore.instances SET stack_id = repeat('s', 1000000), "
+            "backend = repeat('b', 1000000), revision = repeat('r', 1000000)"
+        )
+        finding = await until(door, lambda f: "s" * 12 in f.sights)
+    assert finding.sights["s" * 12].processes == (Processes("b" * 253, "r" * 8, 1),)

@@ -124,6 +124,13 @@ VERIFY_SECRET = {
         (VERIFY, {}, {("chat", "ca"): {"ca.crt": "not PEM"}}, ("False", "CaInvalid")),
         (VERIFY, {}, {("chat", "ca"): {"ca.crt": "é"}}, ("False", "CaInvalid")),
         (VERIFY, {}, {("chat", "ca"): {"ca.crt": PEM.decode()}}, ("True", "Resolved")),
+        (VERIFY, {}, {("chat", "ca"): {"ca.crt": PEM.decode().ljust(2**18)}}, ("True", "Resolved")),
+        (
+            VERIFY,
+            {},
+            {("chat", "ca"): {"ca.crt": PEM.decode().ljust(2**18 + 1)}},
+            ("False", "CaInvalid"),
+        ),
         (VERIFY, {}, {("other", "ca"): {"ca.crt": PEM.decode()}}, ("Unknown", "CaNotFound")),
         (VERIFY_SECRET, {}, {}, ("Unknown", "CaNotFound")),
         (VERIFY_SECRET, {("chat", "ca"): {"root": b"\xff"}}, {}, ("False", "CaInvalid")),

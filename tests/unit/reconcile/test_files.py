@@ -176,10 +176,11 @@ def test_neighbours_have_a_file_of_the_same_path():
 
     mine = of("mine", "kv-default")
     others = [mine, of("a", "same"), of("b", "else"), of("c", "sql-default"), of("d", "gone")]
-    found = files.neighbours("mine", [mine], others, backends)
+    found = files.neighbours("mine", [mine], others, backends.get)
     assert [(n.stack, [c.name for c in n.consumers]) for n in found] == [("a", ["chat"])]
-    assert files.neighbours("mine", [of("mine", "sql-default")], others, backends) == ()
+    assert files.neighbours("mine", [of("mine", "sql-default")], others, backends.get) == ()
     # Nobody knows who opens it.
     assert (
-        files.neighbours("mine", [of("mine", "kv-default", consumers=[])], others, backends) == ()
+        files.neighbours("mine", [of("mine", "kv-default", consumers=[])], others, backends.get)
+        == ()
     )

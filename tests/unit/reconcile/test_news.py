@@ -169,3 +169,27 @@ def test_uses_by_stack_with_names_and_the_other_backends_revisions() -> None:
     assert (one.moved, one.expected) == (True, None)
     assert (two.names, two.moved, two.expected) == ({"sql_default"}, False, 6)
     assert "0000000c" not in two.others
+
+
+def test_the_revision_of_a_backend_that_refuses_a_stack_is_none_of_its_business() -> None:
+    """Otherwise a session named after it would tell whether a guess is right."""
+    other = postgres("sql-default", "victim")
+    metadata = other.metadata.model_copy(update={"resource_version": "1"})
+    status = other.status.model_copy(update={"revision": "0000000c"})
+    known = cache(
+        bound(
+            "one",
+            stores=[
+                store("inference"),
+                store("responses", backendRef={"name": "sql-default", "namespace": "victim"}),
+            ],
+        )
+    )
+    known.put_backend(other.model_copy(update={"metadata": metadata, "status": status}))
+    assert "0000000c" not in uses_of(known, known.backends[KEY])[0].others
+    assert known.usable("chat", ("victim", "sql-default")) is None
+    assert (
+        known.usable("chat", KEY)
+        is not None
+        is not known.usable("victim", ("victim", "sql-default"))
+    )

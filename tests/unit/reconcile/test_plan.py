@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from stackstore.credentials.snapshot import MAX_PREVIOUS, PostgresBackend
-from stackstore_operator.reconcile import record
+from stackstore_operator.api.backend import StorageBackend
+from stackstore_operator.reconcile import record, resolution
+from stackstore_operator.reconcile.backends import BackendState
+from stackstore_operator.reconcile.composition import compose
 from stackstore_operator.reconcile.inputs import StackInputs
 from stackstore_operator.reconcile.outputs import is_ours
 from stackstore_operator.reconcile.plan import Plan, plan
@@ -633,3 +636,23 @@ def test_the_plan_and_its_inputs_do_not_show_the_secret_or_the_key() -> None:
     assert "canary-7781" not in repr(decided)
     assert "a key of tests" not in repr(start)
     assert "canary-7781" not in json.dumps([s.model_dump() for s in decided.statuses.values()])
+
+
+def test_a_backend_is_looked_at_once_however_many_references_lead_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To take a large CA apart costs time of the operator's one loop."""
+    looks: list[str] = []
+    real = resolution.look
+
+    def counted(backend: StorageBackend, *rest: Any) -> BackendState:
+        looks.append(backend.metadata.name)
+        return real(backend, *rest)
+
+    monkeypatch.setattr(resolution, "look", counted)
+    names = ("inference", "responses", "conversations", "prompts")
+    found = inputs(binding(stores=[store(name) for name in names], defaults=DEFAULTS))
+    composition = compose(found.namespace, found.bindings)
+    resolved = resolution.resolve(found, composition)
+    assert all(said.status == "True" for said in resolved.said.values())
+    assert looks.count("sql-default") == 1
