@@ -97,7 +97,10 @@ class Sampler:
 
     async def _sample(self, connection: asyncpg.Connection) -> None:
         rows = await connection.fetch(
-            "SELECT application_name FROM pg_stat_activity WHERE usename = $1", self._user
+            "SELECT application_name FROM pg_stat_activity WHERE usename = $1 "
+            # The operator's own visits are of a moment, and no stack's.
+            "AND application_name NOT LIKE 'stackstore-operator:%'",
+            self._user,
         )
         names = Counter(_revision(row["application_name"]) for row in rows)
         # Timed after: what was seen had happened by then.

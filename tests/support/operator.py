@@ -74,6 +74,22 @@ def until(
         time.sleep(0.02)
 
 
+class _Patient(httpx.HTTPTransport):
+    """Asks again when the API server says "later", as every client of it does.
+
+    It says so of a kind whose CRD has just changed.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(20):
+            answer = super().handle_request(request)
+            if answer.status_code != 429:
+                break
+            answer.close()
+            time.sleep(0.5)
+        return answer
+
+
 class Api:
     """One namespace of an API server, as its administrator sees it."""
 
@@ -87,7 +103,7 @@ class Api:
             ).decode()
         )
         self._client = httpx.Client(
-            base_url=plane.url, verify=context, timeout=20,
+            base_url=plane.url, timeout=20, transport=_Patient(verify=context),
             headers={"Authorization": f"Bearer {entry['users'][0]['user']['token']}"},
         )  # fmt: skip
 

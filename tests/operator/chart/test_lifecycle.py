@@ -151,9 +151,15 @@ def installed(plane: ControlPlane, client: Helm) -> Installed:
     return Installed(plane, client, "stackstore", OWN_NAMESPACE, user)
 
 
+def begin(operator: OperatorProcess, request: pytest.FixtureRequest) -> None:
+    """Start it; one that a failure left behind would act beside those of other tests."""
+    request.addfinalizer(operator.start().stop)
+    operator.wait_until_up()
+
+
 @pytest.mark.usefixtures("crds")
 def test_what_people_declared_outlives_every_release(
-    plane: ControlPlane, client: Helm, api: Api, tmp_path: Path
+    plane: ControlPlane, client: Helm, api: Api, tmp_path: Path, request: pytest.FixtureRequest
 ):
     place = ["-n", OWN_NAMESPACE]
     readme_install(client)
@@ -163,7 +169,7 @@ def test_what_people_declared_outlives_every_release(
 
     # The port of the chart is one of this machine's here, and may be taken.
     operator = installed(plane, client).operator(tmp_path, "--metrics-port=0")
-    operator.start().wait_until_up()
+    begin(operator, request)
     api.secret("pg-app", username="app", password="p")
     api.apply(postgres_backend(), sqlite_backend())
     api.apply(binding(stores=[kv("metadata"), sql("inference")], defaults=DEFAULTS))
@@ -202,7 +208,7 @@ def test_what_people_declared_outlives_every_release(
     assert schema(plane) == ("0.4.0", False)
     operator = installed(plane, client).operator(tmp_path, "--metrics-port=0")
     earlier = len(outputs(operator))
-    operator.start().wait_until_up()
+    begin(operator, request)
     # It serves them, and has nothing to write but what changes now.
     api.secret("pg-app", username="app", password="p-2")
     until(lambda: "p-2" in api.data("Secret", "chat-storage").get("stackstore.json", ""), 30)
