@@ -93,7 +93,6 @@ async def rotate(environment: Environment, sampler: Sampler, *, secret_first: bo
     old, new = environment.password, new_password()
     environment.passwords.add(new)
     known = sampler.samples.revisions()
-    swaps = len(environment.kubelet.swaps("chat-storage"))
     start = time.monotonic()
     if secret_first:
         secret_at = await _secret(environment, new)
@@ -112,7 +111,8 @@ async def rotate(environment: Environment, sampler: Sampler, *, secret_first: bo
     end = time.monotonic()
     await asyncio.sleep(AROUND_SECONDS)
     fresh = samples.revisions() - known
-    swapped = environment.kubelet.swaps("chat-storage")[swaps:]
+    # Earlier ones were of the rotation before: its previous login left when all had taken up the new.
+    swapped = [at for at in environment.kubelet.swaps("chat-storage") if at >= secret_at]
     return Rotation(
         secret_first=secret_first,
         secret_at=secret_at,
