@@ -21,6 +21,7 @@ from stackstore_operator.reconcile.conditions import Said
 from stackstore_operator.reconcile.consumers import ConsumerState
 from stackstore_operator.reconcile.inputs import Key, Neighbour, StackInputs
 from stackstore_operator.reconcile.resolution import Resolution
+from stackstore_operator.reconcile.uses import references
 
 CONDITION = "FileExclusive"
 
@@ -109,12 +110,7 @@ def neighbours(
     """
 
     def paths(binding: StoreBinding) -> set[str]:
-        spec = binding.spec
-        references = [store.backend_ref for store in spec.stores]
-        references += [provider.backend_ref for provider in spec.providers]
-        if spec.defaults is not None:
-            references += [r for r in (spec.defaults.kv, spec.defaults.sql) if r is not None]
-        keys = [(r.namespace or binding.metadata.namespace, r.name) for r in references]
+        keys = [(r.namespace or binding.metadata.namespace, r.name) for r in references(binding)]
         found = [backend.spec.sqlite for key in keys if (backend := backend_of(key)) is not None]
         return {sqlite.path for sqlite in found if sqlite is not None}
 
